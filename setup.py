@@ -8,8 +8,9 @@ from setuptools import setup
 LINKED_PACKAGES = ("hierarchy", "controller", "api")
 
 for name in LINKED_PACKAGES:
-    # Git writes a link as a small text file where the file system or core.symlinks does not allow links. A wheel built from
-    # such a checkout would be without the package, and nobody would notice before running it. Source archives hold folders.
+    # Git writes a link as a small text file where the file system or core.symlinks does not allow links. A wheel built
+    # from such a checkout would lack the package, and nobody would notice before running it. Source archives hold
+    # folders instead of links, which is just as well.
     if not (Path(__file__).resolve().parent / "spork" / name / "__init__.py").is_file():
         sys.exit(
             f"spork/{name} is not a folder: this checkout was made without symbolic links. "

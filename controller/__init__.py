@@ -2,9 +2,10 @@
 
 Only this charter exists so far: SPORK does not act on Kubernetes resources yet.
 
-Belongs here: one reconcile function per kind, the models behind the custom resource definitions, and the two adapters of the
-one cluster port.
-Never belongs here: a rule about certificates, a signature, an SQL statement. A door authenticates and translates, nothing else.
+Belongs here: one reconcile function per kind, the models behind the custom resource definitions, and the two adapters
+of the one cluster port.
+Never belongs here: a rule about certificates, a signature, an SQL statement. A door authenticates and translates,
+nothing else.
 Below: `spork.services`.
 
 Import it as `spork.controller`: `spork/controller` is a link to this folder.

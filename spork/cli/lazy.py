@@ -1,7 +1,8 @@
 """A click group whose commands are imported when they are used, and not before.
 
-`spork --help` and completion must answer at once, but the modules behind the commands load cryptography, a database driver and
-a web framework. So the group knows a name, a place and one line of help for each command, and imports only what is called.
+`spork --help` and completion must answer at once, but the modules behind the commands load cryptography, a database
+driver and a web framework. So the group knows a name, a place and one line of help for each command, and imports only
+what is called.
 """
 
 import difflib
@@ -36,7 +37,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command.
 
-        Raises click.ClickException, with a sentence for a person, if its module or a package that it needs is not installed.
+        Raises click.ClickException, with a sentence for a person, if its module or a package that it needs is missing.
         """
         lazy = self._lazy_commands.get(cmd_name)
         if lazy is None:

@@ -30,8 +30,8 @@ COMMANDS = {
 }
 
 EPILOG = """\
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by policy or for lack of rights, 4 not found, 5 conflict with what
-exists, 6 unavailable now, try again later. SPORK_DEBUG=1 adds the traceback to an error.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by policy or for lack of rights, 4 not found, 5 conflict with
+what exists, 6 unavailable now, try again later. SPORK_DEBUG=1 adds the traceback to an error.
 """
 
 
@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: one sentence on standard error for a failure, never a traceback."""
     try:
-        outcome = cli.main(args=None if arguments is None else list(arguments), prog_name="spork", standalone_mode=False)
+        outcome = cli.main(
+            args=None if arguments is None else list(arguments), prog_name="spork", standalone_mode=False
+        )
     except (KeyboardInterrupt, click.Abort):
         click.echo("spork: interrupted", err=True)
         return 130  # What a shell reports for a program that SIGINT ended: 128 + 2.
@@ -64,7 +66,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         return _report(error)
-    # Outside of its standalone mode click hands over either the code of Context.exit() or the command's own return value.
+    # Outside of its standalone mode click hands over the code of Context.exit() or the command's own return value.
     return outcome if isinstance(outcome, int) else 0
 
 
