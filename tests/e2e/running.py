@@ -1,0 +1,113 @@
+"""A whole SPORK CA as a user runs it: `spork up` in a folder of its own, on ports of its own, watched from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SPORK = [sys.executable, "-m", "spork"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class RunningCA:
+    """One state folder with its process. `start` and `stop` may follow each other: the state stays."""
+
+    home: Path
+    declarations: Path = ROOT / "examples" / "quickstart"
+    extra: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=lambda: [*SPORK, "up"])
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.ports = {name: free_port() for name in ("status", "enrol", "admin", "ops", "http01", "tlsalpn01")}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        listen = {f"SPORK_{n.upper()}_LISTEN": f"127.0.0.1:{self.ports[n]}" for n in ("status", "enrol", "admin", "ops")}
+        ours = {
+            "SPORK_HOME": str(self.home),
+            "SPORK_ACME_HTTP01_PORT": str(self.ports["http01"]),
+            "SPORK_ACME_TLSALPN01_PORT": str(self.ports["tlsalpn01"]),
+            **listen,
+            **self.extra,
+        }
+        return {**{k: v for k, v in os.environ.items() if not k.startswith("SPORK_")}, **ours}
+
+    @property
+    def status_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['status']}"
+
+    @property
+    def directory_url(self) -> str:
+        return f"https://localhost:{self.ports['enrol']}/acme/directory"
+
+    @property
+    def root_pem(self) -> Path:
+        return self.home / "trust" / "root.pem"
+
+    @property
+    def output(self) -> str:
+        return (self.home.parent / f"{self.home.name}.out").read_text("utf-8", "replace")
+
+    def start(self, wait_s: float = 90) -> RunningCA:
+        with open(self.home.parent / f"{self.home.name}.out", "ab") as output:
+            self.process = subprocess.Popen(  # noqa: S603 - our own program
+                [*self.command, str(self.declarations)],
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
+            )
+        deadline = time.monotonic() + wait_s
+        while not self.ready():
+            if self.process.poll() is not None:
+                raise AssertionError(f"spork up ended with {self.process.returncode}:\n{self.output}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"spork up was not ready within {wait_s} s:\n{self.output}")
+            time.sleep(0.1)
+        return self
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['ops']}/readyz", timeout=3) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def stop(self, number: signal.Signals = signal.SIGINT, wait_s: float = 30) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(wait_s)
+
+    def spork(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs a command of the CLI against this CA."""
+        return subprocess.run(  # noqa: S603 - our own program
+            [*SPORK, *arguments], env=self.environment, capture_output=True, text=True, check=check, timeout=120, cwd=ROOT
+        )
+
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.root_pem))
+
+
+def openssl(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs OpenSSL; a failure shows what it said."""
+    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False, timeout=60)  # noqa: S603, S607
+    assert not check or done.returncode == 0, f"openssl {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+    return done
