@@ -39,7 +39,9 @@ class RunningCA:
 
     @property
     def environment(self) -> dict[str, str]:
-        listen = {f"SPORK_{n.upper()}_LISTEN": f"127.0.0.1:{self.ports[n]}" for n in ("status", "enrol", "admin", "ops")}
+        listen = {
+            f"SPORK_{n.upper()}_LISTEN": f"127.0.0.1:{self.ports[n]}" for n in ("status", "enrol", "admin", "ops")
+        }
         ours = {
             "SPORK_HOME": str(self.home),
             "SPORK_ACME_HTTP01_PORT": str(self.ports["http01"]),
@@ -99,7 +101,13 @@ class RunningCA:
     def spork(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a command of the CLI against this CA."""
         return subprocess.run(  # noqa: S603 - our own program
-            [*SPORK, *arguments], env=self.environment, capture_output=True, text=True, check=check, timeout=120, cwd=ROOT
+            [*SPORK, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=120,
+            cwd=ROOT,
         )
 
     def tls(self) -> ssl.SSLContext:

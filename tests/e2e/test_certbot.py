@@ -47,7 +47,16 @@ def test_ocsp_says_good_and_after_revocation_ocsp_and_crl_say_revoked(ca: Runnin
     certbot(ca, tmp_path, "certonly", "--standalone", "-d", "gone.localhost")
     live = tmp_path / "config" / "live" / "gone.localhost"
     assert "good" in _ocsp(ca, live, "-no_nonce").stdout
-    certbot(ca, tmp_path, "revoke", "--cert-path", str(live / "cert.pem"), "--reason", "keycompromise", "--no-delete-after-revoke")
+    certbot(
+        ca,
+        tmp_path,
+        "revoke",
+        "--cert-path",
+        str(live / "cert.pem"),
+        "--reason",
+        "keycompromise",
+        "--no-delete-after-revoke",
+    )
     told = _ocsp(ca, live).stdout
     assert "revoked" in told and "keyCompromise" in told
     bundle = tmp_path / "crls.pem"
@@ -61,7 +70,9 @@ def test_ocsp_says_good_and_after_revocation_ocsp_and_crl_say_revoked(ca: Runnin
     assert "certificate revoked" in refused.stdout + refused.stderr
 
 
-def test_openssl_verifies_a_live_certificate_against_the_whole_chain_of_crls(ca: RunningCA, issued: Path, tmp_path: Path) -> None:
+def test_openssl_verifies_a_live_certificate_against_the_whole_chain_of_crls(
+    ca: RunningCA, issued: Path, tmp_path: Path
+) -> None:
     bundle = tmp_path / "crls.pem"
     bundle.write_text(_crls(issued))
     openssl(

@@ -16,7 +16,9 @@ from tests.e2e.running import RunningCA, openssl
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(shutil.which("dehydrated") is None, reason="dehydrated is not installed (Debian package dehydrated)"),
+    pytest.mark.skipif(
+        shutil.which("dehydrated") is None, reason="dehydrated is not installed (Debian package dehydrated)"
+    ),
 ]
 
 
@@ -47,5 +49,9 @@ def test_dehydrated_registers_issues_and_revokes(ca: RunningCA, well_known: Path
     folder = well_known / "certs" / "bash.localhost"
     openssl("verify", "-CAfile", str(ca.root_pem), "-untrusted", str(folder / "chain.pem"), str(folder / "cert.pem"))
     dehydrated(ca, well_known, "--revoke", str((folder / "cert.pem").resolve()))
-    serial = openssl("x509", "-in", str(folder / "fullchain.pem"), "-noout", "-serial").stdout.strip().removeprefix("serial=")
+    serial = (
+        openssl("x509", "-in", str(folder / "fullchain.pem"), "-noout", "-serial")
+        .stdout.strip()
+        .removeprefix("serial=")
+    )
     assert "revoked" in ca.spork("cert", "show", serial).stdout.lower()
