@@ -55,7 +55,7 @@ check: $(VENV)/.installed-dev ## Formatting, lints, types and layers, in under a
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --verbose
+	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev ## Measure, and print tables
 	$(BIN)/python -m pytest tests/bench --capture=no -p no:randomly $(PYTEST)
