@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
+SHARED = Path(__file__).resolve().parents[1]
 
 TESTS = """
 import pytest
@@ -30,7 +30,9 @@ def test_runs():
 @pytest.fixture
 def session(tmp_path: Path):
     """Run the tests above in a session of their own, with or without the demand that everything runs."""
-    (tmp_path / "conftest.py").write_text(CONFTEST.read_text())
+    # The whole of what tests share, because conftest.py loads its neighbours as plugins.
+    for source in SHARED.glob("*.py"):
+        (tmp_path / source.name).write_text(source.read_text())
     (tmp_path / "test_inner.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    expected_skip(reason): may be left out\n")
 
