@@ -66,7 +66,9 @@ def bind(listener: Listener, *, shared: bool = False) -> socket.socket:
         bound.close()
         setting = f"SPORK_{listener.name.upper()}_LISTEN"
         reason = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
-        raise ConfigurationError(f"Cannot listen on {address}: {reason}. Choose another address with {setting}.") from error
+        raise ConfigurationError(
+            f"Cannot listen on {address}: {reason}. Choose another address with {setting}."
+        ) from error
     return bound
 
 

@@ -11,7 +11,9 @@ from prometheus_client import Counter, Histogram
 
 log = structlog.get_logger("spork.http")
 
-REQUESTS = Counter("spork_http_requests_total", "HTTP requests by listener, method and status.", ["listener", "method", "status"])
+REQUESTS = Counter(
+    "spork_http_requests_total", "HTTP requests by listener, method and status.", ["listener", "method", "status"]
+)
 SECONDS = Histogram(
     "spork_http_request_seconds",
     "Time from the request's headers to the last byte of the answer.",

@@ -112,5 +112,7 @@ class ConfigurationError(SporkError):
 class DatabaseUnavailable(SporkError):
     """PostgreSQL cannot be reached, or went away in the middle of a transaction that did not commit."""
 
-    def __init__(self, detail: str = "The database cannot be reached; try again shortly.", *, retry_after_s: int = 5) -> None:
+    def __init__(
+        self, detail: str = "The database cannot be reached; try again shortly.", *, retry_after_s: int = 5
+    ) -> None:
         super().__init__(Code.UNAVAILABLE, detail, retry_after_s=retry_after_s)

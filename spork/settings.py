@@ -41,7 +41,7 @@ class Settings:
     database_url: str = ""
     """PostgreSQL 15 or later; empty means the bundled server under `home`."""
     passphrase_file: Path | None = None
-    """Holds the passphrase of the online keys, and on a second line the previous one during a rotation. Default: `home`/passphrase."""
+    """Holds the passphrase of the online keys; a second line, the previous one during a rotation. Default: `home`/passphrase."""
     sealed_passphrase_file: Path | None = None
     """The same for the sealed keys of root and policy CAs. Default: `home`/sealed-passphrase. Never read by `spork serve`."""
     status_listen: Address = Address("127.0.0.1", 8080)
@@ -114,7 +114,9 @@ def _from_file(file: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file}: not valid TOML: {error}.") from error
     # Paths in a file are relative to that file, so that it means the same from every folder.
-    return {key: _converted(f"{file}: {_known(key, str(file))}", key, value, file.parent) for key, value in content.items()}
+    return {
+        key: _converted(f"{file}: {_known(key, str(file))}", key, value, file.parent) for key, value in content.items()
+    }
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -141,7 +141,10 @@ class RevocationLedger(Protocol):
     """Status changes: each is one transaction with audit, outbox and the authority's counter."""
 
     async def revoke(self, revocation: Revocation, audit: AuditEvent, outbox: Sequence[OutboxMessage] = ()) -> int:
-        """Returns the authority's new counter. Raises SporkError: NOT_FOUND, ALREADY_REVOKED (also hold on revoked, release of none)."""
+        """Returns the authority's new counter.
+
+        Raises SporkError: NOT_FOUND, ALREADY_REVOKED (also hold on revoked, release of none).
+        """
         ...
 
 

@@ -18,7 +18,7 @@ _COMMON_NAME_LIMIT = 64
 
 
 def validity_of(request: IssuanceRequest, now: datetime) -> tuple[datetime, datetime]:
-    """notBefore and notAfter, UTC, whole seconds; notAfter is inclusive (RFC 5280 section 4.1.2.5).
+    """The validity, notBefore and notAfter in UTC, whole seconds; notAfter is inclusive (RFC 5280 section 4.1.2.5).
 
     Where the request leaves the end open, it is the earliest of what profile, issuer, grant and the CA itself allow.
     What the request states is taken as it is, for the rules to judge.

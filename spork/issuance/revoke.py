@@ -15,15 +15,15 @@ class Reason(IntEnum):
     """CRLReason (RFC 5280 section 5.3.1). 7 is not used there."""
 
     unspecified = 0
-    keyCompromise = 1  # noqa: N815 - spelled as the RFC spells it
-    cACompromise = 2  # noqa: N815
-    affiliationChanged = 3  # noqa: N815
+    keyCompromise = 1
+    cACompromise = 2
+    affiliationChanged = 3
     superseded = 4
-    cessationOfOperation = 5  # noqa: N815
-    certificateHold = 6  # noqa: N815
-    removeFromCRL = 8  # noqa: N815
-    privilegeWithdrawn = 9  # noqa: N815
-    aACompromise = 10  # noqa: N815
+    cessationOfOperation = 5
+    certificateHold = 6
+    removeFromCRL = 8
+    privilegeWithdrawn = 9
+    aACompromise = 10
 
 
 COMPROMISES = frozenset({Reason.keyCompromise, Reason.cACompromise, Reason.aACompromise})
@@ -69,7 +69,10 @@ class Revoker:
                 action=action.get(reason, "certificate.revoke"),
                 actor=actor,
                 subject=subject,
-                detail={"reason": reason.name, "invalidityDate": invalidity_date.isoformat() if invalidity_date else None},
+                detail={
+                    "reason": reason.name,
+                    "invalidityDate": invalidity_date.isoformat() if invalidity_date else None,
+                },
                 address=address,
             ),
             [OutboxMessage("crl.publish", {"authority": authority, "urgent": at_once})],

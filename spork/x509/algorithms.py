@@ -52,9 +52,22 @@ class Algorithm:
     """Signs slowly enough (over about 0.3 ms) that it must not run on the event loop."""
 
 
-def _row(name: str, family: Family, oid: str, identifier: str, hash_: hashes.HashAlgorithm | None, bits: int,
-         octets: int, strength: int, *, post_quantum: bool = False, slow: bool = False) -> Algorithm:
-    return Algorithm(name, family, oid, bytes.fromhex(identifier), hash_, bits, octets, strength, True, post_quantum, slow)
+def _row(
+    name: str,
+    family: Family,
+    oid: str,
+    identifier: str,
+    hash_: hashes.HashAlgorithm | None,
+    bits: int,
+    octets: int,
+    strength: int,
+    *,
+    post_quantum: bool = False,
+    slow: bool = False,
+) -> Algorithm:
+    return Algorithm(
+        name, family, oid, bytes.fromhex(identifier), hash_, bits, octets, strength, True, post_quantum, slow
+    )
 
 
 _SHA256_RSA = "300d06092a864886f70d01010b0500"
@@ -67,12 +80,42 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     _row("ecdsa-p384", "ecdsa", "1.2.840.10045.4.3.3", "300a06082a8648ce3d040303", hashes.SHA384(), 384, 104, 192),
     _row("ecdsa-p521", "ecdsa", "1.2.840.10045.4.3.4", "300a06082a8648ce3d040304", hashes.SHA512(), 521, 139, 256),
     _row("ed25519", "ed25519", "1.3.101.112", "300506032b6570", None, 256, 64, 128),
-    _row("ml-dsa-44", "ml-dsa", "2.16.840.1.101.3.4.3.17", "300b0609608648016503040311", None, 1312 * 8, 2420, 128,
-         post_quantum=True, slow=True),
-    _row("ml-dsa-65", "ml-dsa", "2.16.840.1.101.3.4.3.18", "300b0609608648016503040312", None, 1952 * 8, 3309, 192,
-         post_quantum=True, slow=True),
-    _row("ml-dsa-87", "ml-dsa", "2.16.840.1.101.3.4.3.19", "300b0609608648016503040313", None, 2592 * 8, 4627, 256,
-         post_quantum=True, slow=True),
+    _row(
+        "ml-dsa-44",
+        "ml-dsa",
+        "2.16.840.1.101.3.4.3.17",
+        "300b0609608648016503040311",
+        None,
+        1312 * 8,
+        2420,
+        128,
+        post_quantum=True,
+        slow=True,
+    ),
+    _row(
+        "ml-dsa-65",
+        "ml-dsa",
+        "2.16.840.1.101.3.4.3.18",
+        "300b0609608648016503040312",
+        None,
+        1952 * 8,
+        3309,
+        192,
+        post_quantum=True,
+        slow=True,
+    ),
+    _row(
+        "ml-dsa-87",
+        "ml-dsa",
+        "2.16.840.1.101.3.4.3.19",
+        "300b0609608648016503040313",
+        None,
+        2592 * 8,
+        4627,
+        256,
+        post_quantum=True,
+        slow=True,
+    ),
 )
 BY_NAME: dict[str, Algorithm] = {row.name: row for row in ALGORITHMS}
 _CURVES = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384", "secp521r1": "ecdsa-p521"}
@@ -94,7 +137,9 @@ def load_public_key(spki: bytes) -> PublicKey:
     try:
         key = load_der_public_key(spki)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SporkError(Code.BAD_PUBLIC_KEY, "The public key cannot be read, or is of a kind that is not supported.") from error
+        raise SporkError(
+            Code.BAD_PUBLIC_KEY, "The public key cannot be read, or is of a kind that is not supported."
+        ) from error
     if not isinstance(key, PublicKey):
         raise SporkError(Code.BAD_PUBLIC_KEY, f"Keys of type {type(key).__name__} are not supported.")
     return key

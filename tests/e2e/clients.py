@@ -23,7 +23,7 @@ def certbot(ca: RunningCA, folder: Path, *arguments: str) -> subprocess.Complete
         drop = {"--email", "ops@shop.localhost", "--no-eff-email"}
         command = [word for word in command if word not in drop]
     environment = {**os.environ, "REQUESTS_CA_BUNDLE": str(ca.root_pem)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=180)  # noqa: S603
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=180)
 
 
 def dehydrated(ca: RunningCA, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,4 +36,4 @@ def dehydrated(ca: RunningCA, folder: Path, *arguments: str) -> subprocess.Compl
         f'CURL_OPTS="--cacert {ca.root_pem}"\nCONTACT_EMAIL=ops@shop.localhost\nIP_VERSION=4\n'
     )
     command = [program, "--config", str(folder / "config"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=180)  # noqa: S603
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=180)

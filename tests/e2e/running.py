@@ -69,7 +69,7 @@ class RunningCA:
 
     def start(self, wait_s: float = 90) -> RunningCA:
         with open(self.home.parent / f"{self.home.name}.out", "ab") as output:
-            self.process = subprocess.Popen(  # noqa: S603 - our own program
+            self.process = subprocess.Popen(
                 [*self.command, str(self.declarations)],
                 env=self.environment,
                 stdout=output,
@@ -88,7 +88,7 @@ class RunningCA:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['ops']}/readyz", timeout=3) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['ops']}/readyz", timeout=3) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -100,7 +100,7 @@ class RunningCA:
 
     def spork(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a command of the CLI against this CA."""
-        return subprocess.run(  # noqa: S603 - our own program
+        return subprocess.run(
             [*SPORK, *arguments],
             env=self.environment,
             capture_output=True,
@@ -116,6 +116,6 @@ class RunningCA:
 
 def openssl(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs OpenSSL; a failure shows what it said."""
-    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False, timeout=60)  # noqa: S603, S607
+    done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False, timeout=60)
     assert not check or done.returncode == 0, f"openssl {' '.join(arguments)}\n{done.stdout}{done.stderr}"
     return done
