@@ -193,11 +193,11 @@ class KeyRecords(Protocol):
 
     async def keks(self) -> Sequence[KeyEncryptionKey]: ...
 
-    async def add_kek(self, kek: KeyEncryptionKey) -> None:
-        """Inserts it, active, and makes the former active one of its kind inactive, in one transaction."""
+    async def add_kek(self, kek: KeyEncryptionKey, audit: AuditEvent | None = None) -> None:
+        """Inserts it, active, and makes the former active one of its kind inactive, in one transaction with the audit event."""
         ...
 
-    async def drop_kek(self, kek_id: str) -> None:
+    async def drop_kek(self, kek_id: str, audit: AuditEvent | None = None) -> None:
         """Removes a KEK that wraps no key any more. Raises SporkError(CONFLICT) otherwise."""
         ...
 
