@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import secrets
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -57,20 +60,19 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
     if url := os.environ.get("SPORK_TEST_DATABASE_URL"):
         yield PostgresServer(url, url, None)
         return
-    # Nothing here needs to survive a crash of the machine; the tests about crashes start servers of their own.
-    settings = {
-        "fsync": "off",
-        "full_page_writes": "off",
-        "shared_buffers": "32MB",
-        "max_wal_size": "4GB",
-        "wal_level": "minimal",
-    }
-    server = EmbeddedPostgres.start(tmp_path_factory.mktemp("postgres"), settings={**settings, "max_wal_senders": "0"})
+    # Nothing here needs to survive a crash of the machine; the tests about crashes start servers of their own. A new database is
+    # some 300 files, which a file system in memory makes fifty times faster.
+    settings = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "wal_level": "minimal"}
+    memory = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
+    folder = memory / f"spork-test-{os.getpid()}-{secrets.token_hex(4)}"
+    server = EmbeddedPostgres.start(
+        tmp_path_factory.mktemp("postgres"), settings={**settings, "max_wal_senders": "0"}, folder=folder
+    )
     try:
         yield PostgresServer(server.superuser_url, server.url, server)
     finally:
         server.stop()
-        shutil.rmtree(server.folder)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

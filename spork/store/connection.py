@@ -1,8 +1,8 @@
 """Connections that count what they cost: waits for the server, commits, and commits that wait for the disk.
 
 A round trip is one wait for the server's answer. Statements that go out together in pipeline mode are one, whatever their
-number; preparing a statement outside of a pipeline is one of its own. The counts are made inside psycopg's own steps, so they hold for
-every caller; a test compares them with what a socket in between sees.
+number; preparing a statement outside of a pipeline is one of its own. The counts are made inside psycopg's own steps, so
+they hold for every caller; a test compares them with what a socket in between sees.
 """
 
 from __future__ import annotations

@@ -30,11 +30,11 @@ from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg import pq
-from psycopg.rows import RowFactory
+from psycopg.rows import AsyncRowFactory
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from spork.errors import DatabaseUnavailable
-from spork.store.connection import CountedConnection, CountedCursor, Statistics
+from spork.store.connection import CountedConnection, Statistics
 
 RUNTIME_ROLE = "spork_runtime"
 """What serving processes act as: it may not change the audit log nor the schema."""
@@ -170,16 +170,15 @@ class Database:
         parameters: Parameters = None,
         *,
         durable: bool = True,
-        row_factory: RowFactory[Any] | None = None,
+        row_factory: AsyncRowFactory[Any] | None = None,
     ) -> psycopg.AsyncCursor[Any]:
         """Runs one statement as a transaction of its own, in one trip; the cursor holds all rows.
 
         Raises DatabaseUnavailable.
         """
         async with self.batch(durable=durable) as connection:
-            cursor: CountedCursor = (
-                connection.cursor() if row_factory is None else connection.cursor(row_factory=row_factory)
-            )
+            cursor: psycopg.AsyncCursor[Any]
+            cursor = connection.cursor() if row_factory is None else connection.cursor(row_factory=row_factory)
             await cursor.execute(query, parameters)
         return cursor
 

@@ -107,10 +107,11 @@ class EmbeddedPostgres:
         self._process: ServerProcess | None = None
 
     @classmethod
-    def start(cls, home: Path, *, settings: Mapping[str, str] | None = None) -> Self:
+    def start(cls, home: Path, *, settings: Mapping[str, str] | None = None, folder: Path | None = None) -> Self:
         """Starts the server of this home, making it first if there is none; returns when it takes connections.
 
-        `settings` override those of `SETTINGS`. A server that a killed process left running on the same data is stopped first.
+        `settings` override those of `SETTINGS`; `folder` is where data and socket lie instead of the usual place. A server that
+        a killed process left running on the same data is stopped first.
         Raises SporkError: CONFIGURATION (no binaries, wrong version, lost password), CONFLICT (another process runs it),
         UNAVAILABLE (it does not start, the disk is full); the detail is one sentence that says what to do.
         """
@@ -120,7 +121,10 @@ class EmbeddedPostgres:
             _private_folder(home, only_if_missing=True)
             _private_folder(base)
             owner = prepare_owner()
-            folder = folder_of(home, owner)
+            if folder is None:
+                folder = folder_of(home, owner)
+            else:
+                owner.private_folder(folder)
             server = cls(
                 home, folder, owner, find_binaries(owner), _credentials(base), {**SETTINGS, **(settings or {})}
             )

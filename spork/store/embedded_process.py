@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -144,12 +145,11 @@ def clear_leftovers(data: Path) -> None:
         if _gone(lambda: _recorded_postmaster(data) is None, patience_s):
             break
     # Workers notice within moments that their postmaster is gone, and leave by themselves.
-    for number in (None, signal.SIGQUIT, signal.SIGKILL):
+    for remedy in (None, signal.SIGQUIT, signal.SIGKILL):
         left = _processes_in(data)
-        if number is not None:
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
+        for pid in left if remedy is not None else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, remedy or 0)
         if not left or _gone(lambda: not _processes_in(data), 5.0):
             return
     raise SporkError(Code.UNAVAILABLE, f"Processes of a former server still use {data}; end them and start again.")
@@ -182,8 +182,7 @@ def _is_postgres_in(pid: int, data: Path) -> bool:
     return Path(folder) == data.resolve() and name in ("postgres", "postmaster")
 
 
-def _gone(condition: object, patience_s: float) -> bool:
-    assert callable(condition)
+def _gone(condition: Callable[[], bool], patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:

@@ -10,7 +10,6 @@ import hashlib
 import re
 from dataclasses import dataclass
 from importlib import resources
-from typing import LiteralString, cast
 
 import psycopg
 
@@ -111,15 +110,15 @@ async def _apply(connection: psycopg.AsyncConnection) -> list[str]:
     to_apply = pending(migrations(), rows)
     for migration in to_apply:
         # The text comes from the program's own package; without parameters it may hold several statements.
-        await connection.execute(cast(LiteralString, migration.sql))
+        await connection.execute(migration.sql.encode())
         await connection.execute(_INSERT, [migration.number, migration.name, migration.sha256])
-    await connection.execute(cast(LiteralString, _roles()))
+    await connection.execute(_roles())
     return [migration.name for migration in to_apply]
 
 
-def _roles() -> str:
+def _roles() -> bytes:
     """Grants to the runtime role: applied at every migration, since each may bring new tables, and idempotent."""
-    return (resources.files("spork.store") / "migrations" / "roles.sql").read_text("utf-8")
+    return (resources.files("spork.store") / "migrations" / "roles.sql").read_bytes()
 
 
 async def check_migrated(database: Database) -> None:
