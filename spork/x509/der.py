@@ -146,6 +146,17 @@ def wrap(tbs: ToBeSigned, algorithm: Algorithm, signature: bytes) -> bytes:
     )
 
 
+def unwrap(der: bytes) -> tuple[bytes, bytes, bytes]:
+    """Inverse of `wrap` for signed objects from anywhere: TBS, AlgorithmIdentifier (both whole TLVs), signature octets.
+
+    Raises ValueError, also for a signature whose number of bits is not a multiple of eight.
+    """
+    signed = asn1.decode_der(_Signed, der)
+    if signed.signature.padding_bits():
+        raise ValueError("the signature is not a whole number of octets")
+    return asn1.encode_der(signed.tbs), asn1.encode_der(signed.algorithm), signed.signature.as_bytes()
+
+
 def sign(tbs: ToBeSigned, signer: Signer) -> bytes:
     """Signs and wraps in one step. Slow algorithms (`Algorithm.slow`) belong off the event loop."""
     return wrap(tbs, signer.algorithm, signer.sign(tbs))
