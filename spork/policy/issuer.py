@@ -14,9 +14,13 @@ from spork.ids import AuthorityId, IssuerId
 class NamePolicy:
     """Which names may be certified. A name must match a `permit` pattern of its kind and no `deny` pattern.
 
-    Patterns, by kind (see `policy/patterns.py`): dns `example.com` (itself only), `*.example.com` (one label), `**.example.com`
-    or `.example.com` (any depth below it); ip CIDR; email `user@example.com`, `@example.com`, `@.example.com`; uri a prefix with scheme
-    and host; dn an RFC 4514 suffix. An absent kind permits nothing of that kind.
+    Patterns, by kind (see `policy/patterns.py`):
+    dns    `example.com` (itself only), `*.example.com` (one label), `**.example.com` or `.example.com` (any depth below it)
+    ip     CIDR
+    email  `user@example.com`, `@example.com`, `@.example.com`
+    uri    a prefix with scheme and host
+    dn     an RFC 4514 suffix
+    An absent kind permits nothing of that kind.
     """
 
     permit: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
