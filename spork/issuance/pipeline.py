@@ -85,6 +85,11 @@ class Pipeline:
         der = await self._sign(prepared, signer)
         return await self._record(request, prepared, reserved, der)
 
+    async def judge(self, request: IssuanceRequest) -> tuple[Proposal, Decision]:
+        """What policy says of a request, without issuing: nothing is stored and no serial is taken."""
+        proposal = await self._propose(request)
+        return proposal, self._rules(proposal)
+
     async def _propose(self, request: IssuanceRequest) -> Proposal:
         not_before, not_after = validity_of(request, self._clock.now())
         return Proposal(
