@@ -196,7 +196,7 @@ class EmbeddedPostgres:
         return socket_folder(self.home, self.folder)
 
     def _url(self, user: str, password: str) -> str:
-        return f"postgresql://{user}:{password}@/{_DATABASE}?host={quote(str(self._run), safe='')}"
+        return _login(user, password, self._run)
 
     def _take_lock(self) -> None:
         # The descriptor is not inherited, so the lock ends with this process, however that ends.
@@ -317,6 +317,23 @@ class EmbeddedPostgres:
                 sql.SQL("GRANT CONNECT ON DATABASE {} TO spork_runtime").format(sql.Identifier(_DATABASE))
             )
         self._owner.private_file(self.folder / "roles-made", "")
+
+
+def running_urls(home: Path) -> tuple[str, str]:
+    """Logins of owner and serving process at the server that another process runs for this home; nothing is started.
+
+    Raises SporkError(CONFIGURATION) where there never was one.
+    """
+    base = home.absolute() / "postgres"
+    if not (base / "credentials.json").exists():
+        raise SporkError(Code.CONFIGURATION, f"There is no database in {home} yet; `spork up` makes it.")
+    credentials = _credentials(base)
+    run = socket_folder(home.absolute(), folder_of(home.absolute(), prepare_owner()))
+    return _login(_OWNER, credentials.owner, run), _login(_RUNTIME, credentials.runtime, run)
+
+
+def _login(user: str, password: str, run: Path) -> str:
+    return f"postgresql://{user}:{password}@/{_DATABASE}?host={quote(str(run), safe='')}"
 
 
 def socket_folder(home: Path, folder: Path) -> Path:

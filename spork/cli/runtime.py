@@ -1,0 +1,99 @@
+"""What `spork up` and `spork serve` share: the listeners, the workers, and an end on SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable
+
+import structlog
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from spork.api import applications
+from spork.api.acme import validation
+from spork.api.listeners import Listener, bind, serve, tls_context
+from spork.api.status import workers as status_workers
+from spork.cli.replicas import keep_replicas
+from spork.errors import SporkError
+from spork.ids import MANAGEMENT_AUTHORITY
+from spork.listener import ListenerCertificate
+from spork.services import Services, keep_database_running
+
+log = structlog.get_logger("spork")
+
+Worker = Callable[[Services, asyncio.Event], Awaitable[None]]
+_RESTART_S = 1.0
+_ABANDON_S = 15.0
+
+
+async def run(
+    services: Services, stop: asyncio.Event, ready: Callable[[], Awaitable[None]], *, replica: bool = False
+) -> None:
+    """Serves all addresses and runs the workers until `stop` is set. `ready` is called once the addresses are bound.
+
+    With `settings.workers` above 1 this process starts that many replicas less one; a `replica` leaves ops to its parent.
+    Raises ConfigurationError for an address that cannot be bound, SporkError if no listener certificate can be had.
+    """
+    settings = services.settings
+    management = await services.authorities.authority(MANAGEMENT_AUTHORITY)
+    assert management.certificate is not None, "the management CA is made before anything listens"
+    enrol_tls = tls_context()
+    admin_tls = tls_context(management.certificate.public_bytes(Encoding.PEM).decode())
+    certificate = ListenerCertificate(services, [enrol_tls, admin_tls])
+    listeners = [
+        Listener("status", settings.status_listen, applications.status(services)),
+        Listener("enrol", settings.enrol_listen, applications.enrol(services), enrol_tls),
+        Listener("admin", settings.admin_listen, applications.admin(services), admin_tls),
+    ]
+    if not replica:
+        listeners.append(Listener("ops", settings.ops_listen, applications.ops(services)))
+    shared = replica or settings.workers > 1
+    sockets = [bind(listener, shared=shared) for listener in listeners]
+    await certificate.ensure()
+    workers: list[tuple[str, Worker]] = [
+        ("database", keep_database_running),
+        ("listener", lambda _, s: certificate.run(s)),
+    ]
+    if settings.background:
+        workers += [("abandon", abandon_expired), ("validation", validation.run), ("status", status_workers.run)]
+    if settings.workers > 1:
+        workers.append(("replicas", lambda known, s: keep_replicas(known.settings, s)))
+    async with asyncio.TaskGroup() as group:
+        for name, worker in workers:
+            group.create_task(_kept_running(name, worker, services, stop), name=name)
+        await ready()
+        await serve(listeners, sockets, stop)
+        stop.set()
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGINT or SIGTERM sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def abandon_expired(services: Services, stop: asyncio.Event) -> None:
+    """Closes reservations whose lease has run out, so that their serials are shown as revoked."""
+    while not stop.is_set():
+        if count := await services.ledger.abandon_expired():
+            log.warning("reservations were never recorded and are now revoked", count=count)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _ABANDON_S)
+
+
+async def _kept_running(name: str, worker: Worker, services: Services, stop: asyncio.Event) -> None:
+    """A worker that fails, because the database went away for example, starts again; the doors stay open."""
+    while not stop.is_set():
+        try:
+            await worker(services, stop)
+        except SporkError as error:
+            log.warning("a worker starts again", worker=name, code=error.code.value, detail=error.detail)
+        except Exception:
+            log.exception("a worker failed and starts again", worker=name)
+        if not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _RESTART_S)

@@ -1,0 +1,29 @@
+"""`spork up DIR`: everything on one machine, from a folder of declarations."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def up(directory: Path) -> None:
+    """Run everything on this machine from the declarations in DIRECTORY.
+
+    DIRECTORY holds hierarchy.toml and, if you like, spork.toml with settings (SPORK_* variables win over it). The first start makes
+    the database, the tree, the management CA and the first administrator; later starts find them. State lies in SPORK_HOME (default
+    ./.spork). Ctrl-C ends it.
+    """
+    from spork.cli.first_start import run_up
+    from spork.cli.logs import configure_logging
+    from spork.keys.process import harden
+    from spork.settings import load_settings
+
+    file = directory / "spork.toml"
+    settings = load_settings(file if file.exists() else None)
+    configure_logging(settings)
+    harden()
+    asyncio.run(run_up(directory, settings))
