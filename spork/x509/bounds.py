@@ -84,3 +84,17 @@ def _length(data: bytes, position: int, end: int) -> tuple[int, int]:
 
 def _malformed(what: str) -> SporkError:
     return SporkError(Code.MALFORMED, f"The DER value {what}.")
+
+
+def elements(der: bytes) -> list[bytes]:
+    """The encoded values inside one constructed value, each as a whole TLV.
+
+    Only for octets that `check_der` let pass; anything else may raise SporkError(MALFORMED) or give nonsense.
+    """
+    position, end = _header(der, 0, len(der))
+    found = []
+    while position < end:
+        _, next_position = _header(der, position, end)
+        found.append(der[position:next_position])
+        position = next_position
+    return found

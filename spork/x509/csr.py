@@ -9,22 +9,21 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from spork.errors import Code, SporkError
-from spork.x509.algorithms import BY_NAME, Algorithm, algorithm_with_identifier, load_public_key
-from spork.x509.bounds import check_der
+from spork.x509.algorithms import load_public_key
+from spork.x509.bounds import check_der, elements
 from spork.x509.der import CSRTBS, Extension, Signer, raw, sign, unwrap
 from spork.x509.names import SubjectName, common_name, from_general_name, to_general_name
 from spork.x509.namesyntax import name_fault
-from spork.x509.signatures import verify_signature
+from spork.x509.signatures import accepted_algorithm, verify_signature
 
 MAX_OCTETS = 64 * 1024
 """A request with an ML-DSA-87 key and a hundred names stays below 16 KiB."""
@@ -33,6 +32,7 @@ _MICROSOFT_EXTENSION_REQUEST = "1.3.6.1.4.1.311.2.1.14"
 _PEM = re.compile(r"-----BEGIN (NEW )?CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]*)-----END \1?CERTIFICATE REQUEST-----")
 _PARSER_ERRORS = (
     ValueError,
+    IndexError,
     TypeError,
     OverflowError,
     UnsupportedAlgorithm,
@@ -42,25 +42,6 @@ _PARSER_ERRORS = (
     # Some defects, such as a country of three letters, are only warned about; strict callers make that an exception.
     Warning,
 )
-
-# Beyond the rows of the table: RSA with SHA-512, and the RSA identifiers without parameters, which RFC 4055 section 5 tells
-# everybody to accept.
-_SHA512_RSA = "300d06092a864886f70d01010d0500"
-_RSA_SHA512 = replace(BY_NAME["rsa-4096"], identifier=bytes.fromhex(_SHA512_RSA), hash=hashes.SHA512())
-_MORE_ALGORITHMS = {
-    bytes.fromhex(_SHA512_RSA): _RSA_SHA512,
-    bytes.fromhex("300b06092a864886f70d01010b"): BY_NAME["rsa-2048"],
-    bytes.fromhex("300b06092a864886f70d01010c"): BY_NAME["rsa-4096"],
-    bytes.fromhex("300b06092a864886f70d01010d"): _RSA_SHA512,
-}
-_BROKEN_HASHES = {
-    "1.2.840.113549.1.1.2": "MD2",
-    "1.2.840.113549.1.1.4": "MD5",
-    "1.2.840.113549.1.1.5": "SHA-1",
-    "1.3.14.3.2.29": "SHA-1",
-    "1.2.840.10045.4.1": "SHA-1",
-    "1.2.840.10040.4.3": "SHA-1",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +72,8 @@ def parse_csr(der: bytes) -> ParsedCSR:
     try:
         request = x509.load_der_x509_csr(der)
         tbs, identifier, signature = unwrap(der)
-        spki = _spki_of(tbs)
+        # CertificationRequestInfo: version, subject, subjectPKInfo, attributes.
+        spki = elements(tbs)[2]
     except _PARSER_ERRORS as error:
         raise _bad("The certificate request is not a readable PKCS#10 request.") from error
     _verify(tbs, identifier, signature, spki)
@@ -164,29 +146,12 @@ def _extension_request(extensions: list[Extension]) -> _Attribute:
     return _Attribute(oid=x509.ObjectIdentifier(_EXTENSION_REQUEST), values=asn1.SetOf([raw(bytes(wrapper.data))]))
 
 
-def _spki_of(tbs: bytes) -> bytes:
-    """The key's octets as they stand in the request: version, subject, then subjectPKInfo."""
-    position = 0
-    content = bytes(raw(tbs).data)
-    for _ in range(2):
-        position += _size_of_first(content[position:])
-    return content[position : position + _size_of_first(content[position:])]
-
-
-def _size_of_first(content: bytes) -> int:
-    """Octets of the TLV at the start. The lengths were checked by `check_der` already."""
-    if len(content) < 2:
-        raise ValueError("a field is missing")
-    first = content[1]
-    if first < 0x80:
-        return 2 + first
-    count = first & 0x7F
-    return 2 + count + int.from_bytes(content[2 : 2 + count], "big")
-
-
 def _verify(tbs: bytes, identifier: bytes, signature: bytes, spki: bytes) -> None:
     """Proof of possession: the request is signed by the key that it carries."""
-    algorithm = _algorithm(identifier)
+    try:
+        algorithm = accepted_algorithm(identifier)
+    except SporkError as error:
+        raise _bad(f"The certificate request was refused: {error.detail}") from None
     key = load_public_key(spki)
     if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != spki:
         # One key in two encodings would be two keys to every comparison by digest, such as that with the keys of CAs.
@@ -195,24 +160,6 @@ def _verify(tbs: bytes, identifier: bytes, signature: bytes, spki: bytes) -> Non
         verify_signature(key, algorithm, tbs, signature)
     except SporkError as error:
         raise _bad(f"The proof of possession failed: {error.detail}") from None
-
-
-def _algorithm(identifier: bytes) -> Algorithm:
-    algorithm = algorithm_with_identifier(identifier) or _MORE_ALGORITHMS.get(identifier)
-    if algorithm is not None:
-        return algorithm
-    oid = _oid_text(identifier)
-    if (broken := _BROKEN_HASHES.get(oid)) is not None:
-        raise _bad(f"The certificate request is signed with {broken}, which is broken; sign it with SHA-256 or better.")
-    raise _bad(f"The certificate request is signed with the unsupported algorithm {oid}, or with unusual parameters.")
-
-
-def _oid_text(identifier: bytes) -> str:
-    content = bytes(raw(identifier).data)
-    try:
-        return asn1.decode_der(x509.ObjectIdentifier, content[: _size_of_first(content)]).dotted_string
-    except ValueError:
-        return "(unreadable)"
 
 
 def _check_attributes(request: x509.CertificateSigningRequest) -> None:
