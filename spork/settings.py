@@ -114,9 +114,8 @@ def _from_file(file: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file}: not valid TOML: {error}.") from error
     # Paths in a file are relative to that file, so that it means the same from every folder.
-    return {
-        key: _converted(f"{file}: {_known(key, str(file))}", key, value, file.parent) for key, value in content.items()
-    }
+    known = {_known(key, str(file)): value for key, value in content.items()}
+    return {key: _converted(f"{file}: {key}", key, value, file.parent) for key, value in known.items()}
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -125,7 +124,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         key = variable.removeprefix("SPORK_").lower()
         if not variable.startswith("SPORK_") or key in _OTHER_VARIABLES or key.startswith("test_"):
             continue
-        values[_known(key, variable)] = _converted(variable, key, text, Path.cwd())
+        known = _known(key, variable)
+        values[known] = _converted(variable, known, text, Path.cwd())
     return values
 
 
