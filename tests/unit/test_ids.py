@@ -30,7 +30,7 @@ def test_colons_and_a_prefix_are_read() -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "xyz", "F" * 41])
 def test_what_is_no_serial_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="serial|literal"):
+    with pytest.raises(ValueError, match=r"serial|literal"):
         serial_from_text(text)
 
 
