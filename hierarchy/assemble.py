@@ -20,15 +20,13 @@ from spork.hierarchy.positions import Path
 from spork.hierarchy.problems import Problems
 from spork.hierarchy.spec import AuthoritySpec, CrossSpec, HierarchySpec, IssuingSpec, LimitsSpec, PolicySpec
 from spork.ids import MANAGEMENT_AUTHORITY, AuthorityId, is_slug, slug
+from spork.issuance.crl_schedule import CRLPolicy
 from spork.x509.algorithms import BY_NAME, Algorithm
 from spork.x509.authority import AuthorityKind, KeyMode
 from spork.x509.names import common_name
 from spork.x509.profile import CAConstraints
 
 _ANY_POLICY = ("2.5.29.32.0",)
-# How long a revocation list lasts where the file says nothing. One by a sealed or offline key is made by hand, twice a year.
-_CRL_ONLINE = ("24h", "24h")
-_CRL_BY_HAND = ("180d", "10d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +163,19 @@ def _constraints(spec: LimitsSpec, path: Path, problems: Problems) -> CAConstrai
 
 def _crl(spec: AuthoritySpec, path: Path, mode: KeyMode, problems: Problems) -> CRLSettings:
     where = (*path, "crl")
-    interval, overlap = _CRL_ONLINE if mode is KeyMode.ONLINE else _CRL_BY_HAND
-    delta = spec.crl.delta_interval
+    default = CRLPolicy.of({}, mode)
+    declared = {
+        key: None if text is None else values.duration(text, (*where, key), problems)
+        for key, text in (
+            ("interval", spec.crl.interval),
+            ("overlap", spec.crl.overlap),
+            ("delta_interval", spec.crl.delta_interval),
+        )
+    }
     settings = CRLSettings(
-        interval=values.duration(spec.crl.interval or interval, (*where, "interval"), problems),
-        overlap=values.duration(spec.crl.overlap or overlap, (*where, "overlap"), problems),
-        delta_interval=None if delta is None else values.duration(delta, (*where, "delta_interval"), problems),
+        interval=declared["interval"] or default.interval,
+        overlap=declared["overlap"] or default.validity - default.interval,
+        delta_interval=declared["delta_interval"],
     )
     if settings.delta_interval is not None and settings.delta_interval >= settings.interval:
         problems.add(

@@ -9,6 +9,7 @@ from spork.hierarchy.issuers import issuable_profiles
 from spork.hierarchy.limits import (
     ANY_USAGE,
     REFERENCE_DAY,
+    lifetime_faults,
     name_faults,
     path_length_faults,
     policy_faults,
@@ -18,6 +19,7 @@ from spork.hierarchy.limits import (
 from spork.hierarchy.model import DeclaredAuthority, Hierarchy
 from spork.hierarchy.positions import Path
 from spork.hierarchy.problems import Problems
+from spork.hierarchy.snapshot import PROFILE_OF
 from spork.hierarchy.subtrees import is_permitted_name
 from spork.ids import AuthorityId
 from spork.x509.profiles import PROFILES
@@ -38,6 +40,7 @@ def check_tree(hierarchy: Hierarchy, paths: Mapping[AuthorityId, Path], problems
 
 def _faults(hierarchy: Hierarchy, authority: DeclaredAuthority, oid_base: str) -> Iterator[tuple[str, str]]:
     yield from reserved_policies(authority.constraints, oid_base)
+    yield from lifetime_faults(authority.validity, PROFILE_OF[authority.kind])
     if authority.parent_id is None:
         return
     parent = hierarchy.by_id[authority.parent_id]

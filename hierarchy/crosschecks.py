@@ -47,6 +47,7 @@ def _faults(hierarchy: Hierarchy, cross: DeclaredCrossCertificate, oid_base: str
     if cross.validity.end(limits.REFERENCE_DAY) > issuer.validity.end(limits.REFERENCE_DAY):
         key = "validity_years" if cross.validity.years else "validity_days"
         yield key, f"{cross.validity} outlive its issuer {issuer.id!r}, which has {issuer.validity}."
+    yield from limits.lifetime_faults(cross.validity, "cross")
     yield from limits.path_length_faults(cross.constraints, issuer)
     yield from limits.reserved_policies(cross.constraints, oid_base)
     yield from limits.policy_faults(cross.constraints, issuer)

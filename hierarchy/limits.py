@@ -10,14 +10,23 @@ from datetime import UTC, datetime
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from spork.hierarchy.model import DeclaredAuthority, subtree_text
+from spork.hierarchy.model import DeclaredAuthority, Validity, subtree_text
 from spork.hierarchy.subtrees import exclusion_around, outside_of
 from spork.x509.profile import CAConstraints
+from spork.x509.profiles import profile_named
 
 ANY_POLICY = "2.5.29.32.0"
 ANY_USAGE = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE.dotted_string
 REFERENCE_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 """Years and days are compared on one calendar; which day it starts does not matter, as both sides start on the same."""
+
+
+def lifetime_faults(validity: Validity, profile: str) -> Iterator[tuple[str, str]]:
+    """What the built-in profile allows, which the pipeline would hold against it later."""
+    longest = profile_named(profile).max_validity
+    if validity.end(REFERENCE_DAY) - REFERENCE_DAY > longest:
+        key = "validity_years" if validity.years else "validity_days"
+        yield key, f"{validity} are too long for a certificate of the profile {profile!r}; at most {longest.days} days."
 
 
 def path_length_faults(constraints: CAConstraints, parent: DeclaredAuthority) -> Iterator[tuple[str, str]]:
