@@ -74,8 +74,7 @@ def extensions_for(
     if limits is not None and limits.name_constraints is not None:
         extensions.append(_extension(limits.name_constraints, critical=True))
     if not self_signed:
-        shard = authority.shard_of(serial)
-        extensions.extend(_location_extensions(authority.urls, shard, revocation=profile.revocation_urls))
+        extensions.extend(location_extensions(profile, authority, serial))
     if profile.ocsp_no_check:
         extensions.append(_extension(x509.OCSPNoCheck()))
     return extensions
@@ -85,6 +84,11 @@ def key_usage_bits(profile: Profile, family: Family) -> frozenset[str]:
     """The usages of the profile that a key of this family can have."""
     every: frozenset[Family] = frozenset({family})
     return frozenset(bit for bit in profile.key_usage if family in _FAMILIES_OF_USAGE.get(bit, every))
+
+
+def location_extensions(profile: Profile, authority: Authority, serial: int) -> tuple[Extension, ...]:
+    """Where the CRL that will list this serial, OCSP answers and the issuer's certificate are found."""
+    return _location_extensions(authority.urls, authority.shard_of(serial), revocation=profile.revocation_urls)
 
 
 def _extension(value: x509.ExtensionType, *, critical: bool = False) -> Extension:
@@ -130,7 +134,6 @@ def _certificate_policies(policies: tuple[str, ...]) -> Extension:
 
 @lru_cache(maxsize=8192)
 def _location_extensions(urls: AuthorityURLs, shard: int, *, revocation: bool) -> tuple[Extension, ...]:
-    """Where CRLs, OCSP answers and the issuer's certificate are found."""
     extensions = []
     if revocation and urls.crl:
         extensions.append(_extension(x509.CRLDistributionPoints(_distribution_point(urls.crl, shard))))
