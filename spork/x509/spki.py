@@ -36,6 +36,11 @@ def key_identifier(spki: bytes) -> bytes:
     return hashlib.sha1(_parsed(spki).subject_public_key.as_bytes(), usedforsecurity=False).digest()
 
 
+def key_octets(spki: bytes) -> bytes:
+    """The BIT STRING's content: what OCSP's issuerKeyHash hashes (RFC 6960 section 4.1.1). Raises SporkError(BAD_PUBLIC_KEY)."""
+    return _parsed(spki).subject_public_key.as_bytes()
+
+
 def family_of(spki: bytes) -> Family:
     """The family in the algorithm table. Raises SporkError(BAD_PUBLIC_KEY) for a kind of key that the table does not know."""
     family = _FAMILIES.get(_first_oid(bytes(_parsed(spki).algorithm.data)))
