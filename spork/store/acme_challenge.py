@@ -55,7 +55,12 @@ WITH done AS (
 answered AS (
     UPDATE acme_challenge SET status = %(status)s, error = %(error)s, attempts = %(attempts)s, validated_at = %(validated)s
      WHERE id = (SELECT subject FROM done) AND status = 'processing'
-    RETURNING authorization_id)
+    RETURNING authorization_id, type),
+audited AS (
+    INSERT INTO audit_event (actor, action, subject, detail, address)
+    SELECT %(actor)s, 'acme.authorization.' || %(status)s, 'acme-authorization:' || authorization_id,
+           %(detail)s::jsonb || jsonb_build_object('challenge', type), %(address)s
+      FROM answered)
 UPDATE acme_authorization SET status = %(status)s, expires_at = coalesce(%(expires)s, expires_at)
  WHERE id = (SELECT authorization_id FROM answered) AND status = 'pending'
 """
@@ -88,7 +93,7 @@ class ValidationJob:
     subject: str
     """The challenge's id."""
     payload: Mapping[str, Any]
-    """issuer, type, token, thumbprint (base64url), identifier_type, identifier_value."""
+    """issuer, account, address, type, token, thumbprint (base64url), identifier_type, identifier_value."""
     attempts: int
     """This one included."""
 
@@ -140,5 +145,13 @@ async def finish(
             "error": None if error is None else Jsonb(dict(error)),
             "validated": validated_at,
             "expires": expires_at,
+            "actor": f"acme-account:{job.payload['account']}",
+            "address": job.payload["address"],
+            "detail": Jsonb(
+                {
+                    "identifier": f"{job.payload['identifier_type']}:{job.payload['identifier_value']}",
+                    "error": None if error is None else error["type"],
+                }
+            ),
         },
     )

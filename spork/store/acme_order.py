@@ -39,7 +39,7 @@ SELECT o.id, o.account_id, o.issuer_id, o.identifiers, o.not_before, o.not_after
 """
 _FIND: LiteralString = _DERIVED + " WHERE o.id = %(id)s AND o.account_id = %(account)s"
 _LIST: LiteralString = (
-    "SELECT id FROM ("  # noqa: S608 - put together from constants only
+    "SELECT id FROM ("
     + _DERIVED
     + """
      WHERE o.account_id = %(account)s AND (o.created_at, o.id) > (

@@ -106,11 +106,6 @@ class Nonces:
         self._doubtful = True
         return _bad("The nonce has been used before, or is from before a restart")
 
-    async def purge(self) -> int:
-        """Deletes expired redemptions, a few thousand at a time; returns how many."""
-        cursor = await self._database.execute(_PURGE, [self._clock.now(), _PURGE_ROWS], durable=False)
-        return cursor.rowcount
-
     def _opened(self, octets: bytes) -> OpenedNonce | None:
         body, key = octets[:_BODY_OCTETS], self._key
         if key is None or not hmac.compare_digest(_mac(key, body), octets[_BODY_OCTETS:]):
@@ -124,6 +119,12 @@ async def redeem(connection: CountedConnection, nonce: OpenedNonce) -> CountedCu
     cursor = connection.cursor()
     await cursor.execute(_REDEEM, {"nonce": nonce.body, "expires": nonce.expires_at, "key": nonce.key})
     return cursor  # type: ignore[return-value]  # The connection makes its own kind of cursor.
+
+
+async def purge(database: Database, now: datetime) -> int:
+    """Deletes expired redemptions, a few thousand at a time; returns how many."""
+    cursor = await database.execute(_PURGE, [now, _PURGE_ROWS], durable=False)
+    return cursor.rowcount
 
 
 def _octets(token: str) -> bytes:

@@ -1,0 +1,135 @@
+"""The validation worker: takes answered challenges, checks them, writes down what came of it.
+
+A challenge is taken by whichever replica comes first, at once in the process that got the answer, otherwise within a second.
+A failure that may pass (no connection, no DNS answer) is tried again; a wrong answer is final.
+Source: RFC 8555 sections 7.1.6 and 8.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from spork.api.acme.challenges import CHALLENGES, Claim, Surroundings
+from spork.api.acme.configuration import configuration_of
+from spork.api.acme.problems import problem_document
+from spork.api.acme.resolver import DNSResolver, Resolver
+from spork.api.acme.wake import wake_of
+from spork.errors import Code, DatabaseUnavailable, SporkError
+from spork.store import acme_challenge
+from spork.store.acme_challenge import ValidationJob
+from spork.store.nonce import purge
+
+if TYPE_CHECKING:
+    from spork.services import Services
+
+CONCURRENCY = 64
+"""Validations under way at once in one process."""
+MAX_ATTEMPTS = 4
+BACK_OFF_S = (1.0, 3.0, 9.0)
+"""Before the second, third and fourth attempt."""
+POLL_S = 1.0
+LEASE_S = 30
+"""Longer than one attempt can take; after a crash another replica takes over then."""
+AUTHORIZATION_LIFETIME = timedelta(hours=24)
+"""How long a proof is good, for this order and for later ones of the same account."""
+
+_PURGE_EVERY_S = 60.0
+_log = structlog.get_logger(__name__)
+
+
+async def run(services: Services, stop: asyncio.Event) -> None:
+    """Works until `stop` is set, and then finishes what is under way."""
+    worker = Validator(services, DNSResolver(services.settings.acme_resolver))
+    wake = wake_of(services.database)
+    loop = asyncio.get_running_loop()
+    purged_at = loop.time()
+    async with asyncio.TaskGroup() as tasks:
+        stopping = tasks.create_task(_wake_on(stop, wake))
+        while not stop.is_set():
+            wake.clear()
+            for job in await worker.claim():
+                tasks.create_task(worker.work(job))
+            if loop.time() - purged_at > _PURGE_EVERY_S:
+                purged_at = loop.time()
+                await _purge(services)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wake.wait(), POLL_S)
+        await stopping
+
+
+async def _wake_on(stop: asyncio.Event, wake: asyncio.Event) -> None:
+    await stop.wait()
+    wake.set()
+
+
+async def _purge(services: Services) -> None:
+    with contextlib.suppress(DatabaseUnavailable):
+        await purge(services.database, services.clock.now())
+
+
+class Validator:
+    """Checks challenges for one process."""
+
+    def __init__(self, services: Services, resolver: Resolver) -> None:
+        self._services = services
+        self._resolver = resolver
+        self._busy = 0
+
+    async def claim(self) -> list[ValidationJob]:
+        """As many due jobs as there are free places. None while the database is away."""
+        free = CONCURRENCY - self._busy
+        if free <= 0:
+            return []
+        try:
+            jobs = await acme_challenge.claim(self._services.database, limit=free, lease_s=LEASE_S)
+        except DatabaseUnavailable:
+            return []
+        self._busy += len(jobs)
+        return jobs
+
+    async def work(self, job: ValidationJob) -> None:
+        """One attempt, and its outcome. Never raises: a job that could not be written back comes again when its lease ends."""
+        try:
+            error = await self._attempt(job)
+            if error is not None and error.retry_after_s is not None and job.attempts < MAX_ATTEMPTS:
+                delay_s = BACK_OFF_S[min(job.attempts, len(BACK_OFF_S)) - 1]
+                await acme_challenge.again(self._services.database, job, delay_s=delay_s, error=error.code.value)
+            else:
+                await self._finish(job, error)
+        except Exception:
+            _log.exception("acme.validation.lost", challenge=job.subject, attempt=job.attempts)
+        finally:
+            if self._busy == CONCURRENCY:
+                # A place becomes free; there may be more jobs than there were places.
+                wake_of(self._services.database).set()
+            self._busy -= 1
+
+    async def _attempt(self, job: ValidationJob) -> SporkError | None:
+        payload = job.payload
+        claim = Claim(payload["identifier_type"], payload["identifier_value"], payload["token"], payload["thumbprint"])
+        try:
+            issuer = await self._services.issuers.issuer(payload["issuer"])
+            surroundings = Surroundings(self._resolver, self._services.settings, configuration_of(issuer))
+            await CHALLENGES[payload["type"]].validate(claim, surroundings)
+        except SporkError as error:
+            return error
+        except Exception:
+            _log.exception("acme.validation.failed", challenge=job.subject, attempt=job.attempts)
+            return SporkError(Code.INTERNAL, "The validator failed.", retry_after_s=1)
+        return None
+
+    async def _finish(self, job: ValidationJob, error: SporkError | None) -> None:
+        now = self._services.clock.now()
+        _log.info("acme.validated", challenge=job.subject, outcome="valid" if error is None else error.code.value)
+        await acme_challenge.finish(
+            self._services.database,
+            job,
+            error=None if error is None else problem_document(error),
+            validated_at=now if error is None else None,
+            expires_at=now + AUTHORIZATION_LIFETIME if error is None else None,
+        )
