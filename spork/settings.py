@@ -83,7 +83,7 @@ class Settings:
 
 _NAMES = tuple(f.name for f in fields(Settings))
 # Variables that steer other parts (the command line's context, tests, debugging) and are not settings of a process.
-_OTHER_VARIABLES = frozenset({"debug", "server", "admin_cert", "admin_key", "context", "config", "complete"})
+_OTHER_VARIABLES = frozenset({"debug", "server", "admin_cert", "admin_key", "ca_file", "context", "config", "complete"})
 
 
 def load_settings(file: Path | None = None, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
