@@ -256,6 +256,8 @@ def _parsed_name(text: str) -> list[x509.RelativeDistinguishedName]:
         raise ConfigurationError(f"The dn pattern {text!r} is not a distinguished name (RFC 4514): {error}.") from None
     if not rdns:
         raise ConfigurationError("An empty dn pattern would permit every name; write * if that is meant.")
+    if any(not attribute.value for rdn in rdns for attribute in rdn):
+        raise ConfigurationError(f"The dn pattern {text!r} has an attribute without a value.")
     return rdns
 
 
