@@ -40,6 +40,9 @@ _CLASSES = {
     ),
 }
 
+CERTIFIED_FIELDS = tuple(field for field, (change, _) in _CLASSES.items() if change is ChangeClass.REISSUE)
+"""The keys whose values stand in the CA's own certificate."""
+
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:

@@ -15,7 +15,7 @@ from spork.ids import AuthorityId
 from spork.policy.issuer import KeyPolicy, NamePolicy
 from spork.x509.algorithms import Algorithm
 from spork.x509.authority import AuthorityKind, AuthorityURLs, KeyMode
-from spork.x509.names import NameKind
+from spork.x509.names import NameKind, common_name
 from spork.x509.profile import CAConstraints
 
 
@@ -83,6 +83,11 @@ class DeclaredAuthority:
     @property
     def key_is_here(self) -> bool:
         return self.key_mode is not KeyMode.OFFLINE
+
+    @property
+    def common_name(self) -> str:
+        """The name that people know it by; its id where it has no common name."""
+        return common_name(self.subject) or self.id
 
     def urls_of(self, generation: int, status_url: str) -> AuthorityURLs:
         """The URLs that certificates signed by this generation carry; `{shard}` stays in them.

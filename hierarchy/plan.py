@@ -171,8 +171,8 @@ class _Comparison:
     def _what_is_missing(self, authority: DeclaredAuthority) -> str:
         parent = self._parent(authority)
         if parent is None or not parent.key_is_here:
-            return f"its key is elsewhere: import its certificate with `spork pki import {authority.id}`."
-        return f"its key is elsewhere: import its request with `spork pki import-csr {authority.id}`."
+            return "its key is elsewhere: import its certificate with `spork pki import`."
+        return "its key is elsewhere: import its request with `spork pki import-csr`."
 
     def _unfinished(self, authority: DeclaredAuthority, state: AuthorityState) -> Step:
         pending = state.current is not None and state.current.pending_csr is not None
@@ -182,7 +182,7 @@ class _Comparison:
                 authority,
                 ChangeClass.WAITING,
                 Action.NOTHING,
-                f"its request waits to be signed by {parent.id!r}; then `spork pki import {authority.id}`.",
+                f"its request waits to be signed by {parent.id!r}; then `spork pki import`.",
             )
         fields = [
             f
@@ -260,7 +260,7 @@ class _Comparison:
                     authority,
                     ChangeClass.WAITING,
                     Action.NOTHING,
-                    f"a certificate with the new content is to be signed elsewhere; then `spork pki import {authority.id}`.",
+                    "a certificate with the new content is to be signed elsewhere; then `spork pki import`.",
                     fields,
                 )
             return self._step(authority, ChangeClass.REISSUE, Action.REQUEST, reason, fields)
