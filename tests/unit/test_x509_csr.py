@@ -449,16 +449,21 @@ GOOD = signed(
 GOOD_TBS = unwrap(GOOD)[0]
 
 
-def parsed_or_refused(request: bytes) -> None:
+def outcome(request: bytes) -> Code | None:
+    """The code of the refusal, or None where the request was read."""
     try:
         parse_csr(request)
     except SporkError as error:
-        assert error.code in (Code.BAD_CSR, Code.BAD_PUBLIC_KEY)
+        return error.code
+    return None
+
+
+PROPER = (None, Code.BAD_CSR, Code.BAD_PUBLIC_KEY)
 
 
 @given(st.binary(max_size=300))
 def test_random_octets_are_refused_and_nothing_worse(value: bytes) -> None:
-    parsed_or_refused(value)
+    assert outcome(value) in PROPER
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
@@ -468,9 +473,9 @@ def test_a_mutated_request_with_a_right_signature_is_read_or_refused(changes: li
     for position, value in changes:
         mutated[position] = value
     signature = KEY.sign(bytes(mutated), ec.ECDSA(hashes.SHA256()))
-    parsed_or_refused(der(0x30, bytes(mutated), BY_NAME["ecdsa-p256"].identifier, der(0x03, b"\x00", signature)))
+    assert outcome(der(0x30, bytes(mutated), BY_NAME["ecdsa-p256"].identifier, der(0x03, b"\x00", signature))) in PROPER
 
 
 @given(st.integers(0, len(GOOD)), st.integers(0, len(GOOD)), st.binary(max_size=8))
 def test_a_request_with_a_piece_replaced_is_read_or_refused(start: int, end: int, piece: bytes) -> None:
-    parsed_or_refused(GOOD[: min(start, end)] + piece + GOOD[max(start, end) :])
+    assert outcome(GOOD[: min(start, end)] + piece + GOOD[max(start, end) :]) in PROPER
