@@ -88,8 +88,6 @@ class ScopeState:
 
     scope: CRLScope
     key_mode: KeyMode
-    key_here: bool
-    """Whether SPORK stores the key, open or not."""
     policy: CRLPolicy
     full: PublishedList | None
     delta: PublishedList | None

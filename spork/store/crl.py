@@ -29,8 +29,7 @@ _KEPT_LISTS = 10
 # Scopes are those that the CA has now, and those that it once had and whose certificates may still live.
 _SCOPES: LiteralString = """
 WITH key AS (
-    SELECT a.id, g.generation, a.key_mode, a.crl_shards, coalesce(a.spec -> 'crl', '{}') AS spec,
-           g.private_key_id IS NOT NULL AS key_here
+    SELECT a.id, g.generation, a.key_mode, a.crl_shards, coalesce(a.spec -> 'crl', '{}') AS spec
       FROM authority a JOIN authority_generation g ON g.authority_id = a.id
      WHERE g.certificate_der IS NOT NULL AND (g.not_after IS NULL OR g.not_after > %(now)s)
 ), scope AS (
@@ -40,7 +39,7 @@ WITH key AS (
     SELECT key.id, key.generation, crl.shard
       FROM key JOIN crl ON crl.authority_id = key.id AND crl.generation = key.generation AND crl.der IS NOT NULL
 )
-SELECT key.id, key.generation, scope.shard, key.key_mode, key.spec, key.key_here,
+SELECT key.id, key.generation, scope.shard, key.key_mode, key.spec,
        f.number AS full_number, f.this_update AS full_this, f.next_update AS full_next, f.entries AS full_entries,
        f.distribution_points AS full_points,
        d.number AS delta_number, d.base_number AS delta_base, d.this_update AS delta_this, d.next_update AS delta_next,
@@ -65,8 +64,8 @@ SELECT key.id, key.generation, scope.shard, key.key_mode, key.spec, key.key_here
           AND der IS NOT NULL AND base_number IS NOT NULL ORDER BY number DESC LIMIT 1) d ON true
  ORDER BY key.id, key.generation, scope.shard
 """
-_LOCK: LiteralString = "SELECT pg_try_advisory_lock(hashtextextended('spork crl ' || %s, 0))"
-_UNLOCK: LiteralString = "SELECT pg_advisory_unlock(hashtextextended('spork crl ' || %s, 0))"
+_LOCK: LiteralString = "SELECT pg_try_advisory_lock(hashtextextended('spork crl ' || %s::text, 0))"
+_UNLOCK: LiteralString = "SELECT pg_advisory_unlock(hashtextextended('spork crl ' || %s::text, 0))"
 _RESERVE: LiteralString = """
 WITH counter AS (
     UPDATE authority SET crl_number = crl_number + 1 WHERE id = %(authority)s RETURNING crl_number, status_version
@@ -298,7 +297,6 @@ def _scope_state(row: dict[str, Any]) -> ScopeState:
     return ScopeState(
         scope=CRLScope(AuthorityId(row["id"]), row["generation"], row["shard"]),
         key_mode=key_mode,
-        key_here=row["key_here"],
         policy=CRLPolicy.of(row["spec"], key_mode),
         full=_published(row, "full"),
         delta=_published(row, "delta"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
@@ -26,6 +27,8 @@ SELECT c.id AS certificate_id, k.id AS key_id, c.der, c.not_before, c.not_after
    AND NOT EXISTS (SELECT FROM revocation r WHERE r.certificate_id = c.id AND r.released_at IS NULL)
  ORDER BY c.not_after DESC LIMIT 1
 """
+_LOCK: LiteralString = "SELECT pg_try_advisory_lock(hashtextextended('spork ocsp ' || %s::text, %s::bigint))"
+_UNLOCK: LiteralString = "SELECT pg_advisory_unlock(hashtextextended('spork ocsp ' || %s::text, %s::bigint))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +73,15 @@ class Responders:
         )
         found: ResponderRow | None = await cursor.fetchone()
         return found
+
+    @asynccontextmanager
+    async def lock(self, authority_id: AuthorityId, generation: int) -> AsyncIterator[bool]:
+        """Tells whether this process alone may renew the responder while the block runs."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_LOCK, [authority_id, generation])).fetchone()
+            alone = bool(row and row[0])
+            try:
+                yield alone
+            finally:
+                if alone and not connection.closed:
+                    await connection.execute(_UNLOCK, [authority_id, generation])
