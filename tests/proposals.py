@@ -64,8 +64,11 @@ def ca_certificate(
     return builder.sign(CA_KEY, hashes.SHA256())
 
 
-def an_authority(certificate: x509.Certificate | None = None, **changes: Any) -> Authority:
-    certificate = certificate or ca_certificate()
+ISSUING = ca_certificate()
+
+
+def an_authority(certificate: x509.Certificate | None = ISSUING, **changes: Any) -> Authority:
+    subject = certificate.subject if certificate is not None else name_of("CN=Root")
     return replace(
         Authority(
             id=AuthorityId("issuing"),
@@ -73,8 +76,8 @@ def an_authority(certificate: x509.Certificate | None = None, **changes: Any) ->
             generation=1,
             key_mode=KeyMode.ONLINE,
             key_id=None,
-            subject=certificate.subject,
-            subject_der=certificate.subject.public_bytes(),
+            subject=subject,
+            subject_der=subject.public_bytes(),
             spki=spki_of(CA_KEY),
             subject_key_identifier=bytes(20),
             algorithm=BY_NAME["ecdsa-p256"],

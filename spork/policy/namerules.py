@@ -14,6 +14,9 @@ from spork.x509.namesyntax import name_fault
 from spork.x509.nametext import name_of_common_name
 from spork.x509.profile import SubjectRule
 
+_JOINERS = frozenset("\u00b7\u0375\u05f3\u05f4\u30fb\u200c\u200d")
+"""Signs that RFC 5892 appendix A allows beside letters, marks and digits, in a context that is not checked here."""
+
 
 def names_well_formed(proposal: Proposal) -> list[Violation]:
     """Each name is one of its kind, in canonical form, and there once."""
@@ -186,6 +189,8 @@ def _label_fault(label: str) -> str | None:
         text = label[4:].encode("ascii").decode("punycode")
         sound = (
             not text.isascii()
+            and all(one in _JOINERS or unicodedata.category(one)[0] in "LMN" or one == "-" for one in text)
+            and text == text.lower()
             and unicodedata.is_normalized("NFC", text)
             and text.encode("punycode").decode("ascii").lower() == label[4:]
         )
