@@ -29,15 +29,16 @@ _DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,38})){1,31}")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?")
-# RFC 5280 section 4.1.2.4 order: from the country down to the common name.
+# From the country down to the common name, each with its upper bound of RFC 5280 appendix A.1.
 _FIELDS = (
-    ("country", NameOID.COUNTRY_NAME),
-    ("state", NameOID.STATE_OR_PROVINCE_NAME),
-    ("locality", NameOID.LOCALITY_NAME),
-    ("organization", NameOID.ORGANIZATION_NAME),
-    ("organizational_unit", NameOID.ORGANIZATIONAL_UNIT_NAME),
-    ("common_name", NameOID.COMMON_NAME),
+    ("country", NameOID.COUNTRY_NAME, 2),
+    ("state", NameOID.STATE_OR_PROVINCE_NAME, 128),
+    ("locality", NameOID.LOCALITY_NAME, 128),
+    ("organization", NameOID.ORGANIZATION_NAME, 64),
+    ("organizational_unit", NameOID.ORGANIZATIONAL_UNIT_NAME, 64),
+    ("common_name", NameOID.COMMON_NAME, 64),
 )
+_UPPER_BOUNDS = {oid: bound for _, oid, bound in _FIELDS}
 EXTENDED_KEY_USAGES = {
     "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH.dotted_string,
     "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH.dotted_string,
@@ -51,7 +52,7 @@ EXTENDED_KEY_USAGES = {
 
 def subject_name(spec: SubjectSpec, path: Path, problems: Problems) -> x509.Name:
     """The distinguished name, from the fields or from `subject`."""
-    given = [(key, oid, value) for key, oid in _FIELDS if (value := getattr(spec, key)) is not None]
+    given = [(key, oid, value) for key, oid, _ in _FIELDS if (value := getattr(spec, key)) is not None]
     for key, _, value in given:
         if not value.strip() or not value.isprintable():
             problems.add((*path, key), "a name is made of printable characters and is not empty.")
@@ -70,6 +71,8 @@ def subject_name(spec: SubjectSpec, path: Path, problems: Problems) -> x509.Name
         except ValueError as error:
             problems.add((*path, key), f"{value!r} cannot stand in a name: {_lower_first(str(error))}.")
             return STAND_IN_NAME
+        if len(value) > _UPPER_BOUNDS[oid]:
+            problems.add((*path, key), f"it is {len(value)} characters long; at most {_UPPER_BOUNDS[oid]}.")
     return x509.Name(attributes)
 
 
@@ -83,6 +86,12 @@ def _from_rfc4514(text: str, path: Path, problems: Problems) -> x509.Name:
             path, f"{text!r} is not a distinguished name as RFC 4514 writes it, such as 'CN=Root CA,O=Example'."
         )
         return STAND_IN_NAME
+    for attribute in name:
+        bound = _UPPER_BOUNDS.get(attribute.oid, len(attribute.value))
+        if len(attribute.value) > bound:
+            problems.add(
+                path, f"{attribute.rfc4514_attribute_name} is {len(attribute.value)} characters long; at most {bound}."
+            )
     return name
 
 
