@@ -24,6 +24,7 @@ from spork.x509.der import KeyPurpose
 
 Kind = Literal["online", "sealed"]
 
+_DROP_ATTEMPTS = 5
 _HOW_TO_OPEN = {
     "online": "give this process the passphrase of the online keys (SPORK_PASSPHRASE_FILE or a systemd credential)",
     "sealed": "it is opened by `spork pki build`, by `spork crl publish` and by ceremonies only; run one of them with "
@@ -173,16 +174,22 @@ class KeyRing:
         return await self._add_kek(kind, new, actor, "key.rotate-passphrase")
 
     async def _move(self, old: Kek, target: Kek, actor: str) -> int:
-        moved = 0
-        while key_ids := await self._records.keys_under(old.id):
-            # Another process may add a key under the old KEK, or move one, meanwhile; hence the loop until none is left.
-            for key_id in key_ids:
-                row = await self._records.key(key_id)
-                if row.kek_id == old.id:
-                    await self._records.rewrap(key_id, old.id, target.id, rewrap_data_key(old, target, row))
-                    moved += 1
         event = AuditEvent("key.drop-kek", actor, f"kek:{old.id}", {"kind": old.kind, "replaced_by": target.id})
-        await self._records.drop_kek(old.id, event)
+        moved = 0
+        for attempt in range(_DROP_ATTEMPTS):
+            while key_ids := await self._records.keys_under(old.id):
+                for key_id in key_ids:
+                    row = await self._records.key(key_id)
+                    if row.kek_id == old.id:
+                        await self._records.rewrap(key_id, old.id, target.id, rewrap_data_key(old, target, row))
+                        moved += 1
+            try:
+                await self._records.drop_kek(old.id, event)
+                break
+            except SporkError as error:
+                # Another process stored a key under the old KEK after we had looked: move that one too.
+                if error.code is not Code.CONFLICT or attempt == _DROP_ATTEMPTS - 1:
+                    raise
         self._keks.pop(old.id, old).forget()
         return moved
 

@@ -130,6 +130,15 @@ class SoftwareSigner:
         except SporkError:
             raise SporkError(Code.INTERNAL, "A new key failed its self-test and was thrown away.") from None
 
+    def listener_pkcs8(self) -> bytearray:
+        """The key itself as PKCS#8 DER, for a TLS library. The caller clears it.
+
+        Raises SporkError(FORBIDDEN) for every other purpose: no other stored key ever leaves its signer.
+        """
+        if self._purpose is not KeyPurpose.LISTENER:
+            raise SporkError(Code.FORBIDDEN, f"A key for {self._purpose.value} is not handed out.")
+        return pkcs8(self._key)
+
     def _signature(self, message: bytes) -> bytes:
         key, digest = self._key, self._algorithm.hash
         if isinstance(key, rsa.RSAPrivateKey):
