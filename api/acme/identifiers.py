@@ -122,7 +122,9 @@ def _is_a_label(label: str) -> bool:
     if not label.startswith("xn--"):
         return True
     try:
-        return not label.removeprefix("xn--").encode("ascii").decode("punycode").isascii()
+        encoded = label.removeprefix("xn--").encode("ascii")
+        decoded = encoded.decode("punycode")
+        return not decoded.isascii() and decoded.encode("punycode") == encoded
     except UnicodeError:
         return False
 
