@@ -22,7 +22,7 @@ from spork.x509.algorithms import load_public_key
 from spork.x509.bounds import check_der, elements
 from spork.x509.der import CSRTBS, Extension, Signer, raw, sign, unwrap
 from spork.x509.names import SubjectName, common_name, from_general_name, to_general_name
-from spork.x509.namesyntax import name_fault
+from spork.x509.namesyntax import name_fault, subject_fault
 from spork.x509.signatures import accepted_algorithm, verify_signature
 
 MAX_OCTETS = 64 * 1024
@@ -82,7 +82,8 @@ def parse_csr(der: bytes) -> ParsedCSR:
         subject, extensions = request.subject, request.extensions
     except _PARSER_ERRORS as error:
         raise _bad(f"The subject or an extension of the certificate request cannot be used: {error}.") from error
-    _check_subject(subject)
+    if (fault := subject_fault(subject)) is not None:
+        raise _bad(f"The subject of the certificate request {fault}.")
     return ParsedCSR(request, spki, subject, _names(extensions), common_name(subject), extensions)
 
 
@@ -173,15 +174,6 @@ def _check_attributes(request: x509.CertificateSigningRequest) -> None:
         raise _bad(f"The certificate request repeats the attribute {', '.join(sorted(repeated))}.")
     if _EXTENSION_REQUEST in oids and _MICROSOFT_EXTENSION_REQUEST in oids:
         raise _bad("The certificate request asks for extensions in two attributes.")
-
-
-def _check_subject(subject: x509.Name) -> None:
-    for attribute in subject:
-        value = attribute.value
-        if isinstance(value, str) and any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
-            raise _bad(f"The subject's attribute {attribute.rfc4514_attribute_name} contains a control character.")
-        if attribute.oid == x509.NameOID.COUNTRY_NAME and not re.fullmatch(r"[A-Za-z]{2}", str(value)):
-            raise _bad("The subject's country is not a two-letter code.")
 
 
 def _names(extensions: x509.Extensions) -> tuple[SubjectName, ...]:

@@ -1,6 +1,6 @@
 """Lint rules for the names in a certificate, and for what its issuer's path allows below it.
 
-Source: RFC 5280 sections 4.1.2.6, 4.2.1.6, 4.2.1.9, 4.2.1.10 and appendix A.1 (upper bounds).
+Source: RFC 5280 sections 4.1.2.6, 4.2.1.6, 4.2.1.9, 4.2.1.10.
 """
 
 from __future__ import annotations
@@ -10,22 +10,10 @@ from cryptography import x509
 from spork.x509.lintview import Rule, View
 from spork.x509.nameconstraints import constrained_names, constraint_fault
 from spork.x509.names import SubjectName, common_name, from_general_name
-from spork.x509.namesyntax import name_fault
+from spork.x509.namesyntax import name_fault, subject_fault
 from spork.x509.profile import SubjectRule
 from spork.x509.profiles import OCSP_SIGNING
 
-_UPPER_BOUNDS = {
-    x509.NameOID.COMMON_NAME: 64,
-    x509.NameOID.ORGANIZATION_NAME: 64,
-    x509.NameOID.ORGANIZATIONAL_UNIT_NAME: 64,
-    x509.NameOID.LOCALITY_NAME: 128,
-    x509.NameOID.STATE_OR_PROVINCE_NAME: 128,
-    x509.NameOID.SERIAL_NUMBER: 64,
-    x509.NameOID.TITLE: 64,
-    x509.NameOID.PSEUDONYM: 128,
-    x509.NameOID.EMAIL_ADDRESS: 255,
-    x509.NameOID.COUNTRY_NAME: 2,
-}
 _ANY_EXTENDED_KEY_USAGE = "2.5.29.37.0"
 
 
@@ -35,12 +23,9 @@ def _subject_missing(view: View) -> str | None:
     return "a CA needs a subject" if view.profile.ca else "there is neither a subject nor a subject alternative name"
 
 
-def _subject_upper_bound(view: View) -> str | None:
-    for attribute in view.subject_name:
-        limit = _UPPER_BOUNDS.get(attribute.oid)
-        if limit is not None and not 0 < len(attribute.value) <= limit:
-            return f"the subject's {attribute.rfc4514_attribute_name} has {len(attribute.value)} of 1 to {limit} characters"
-    return None
+def _subject_malformed(view: View) -> str | None:
+    fault = subject_fault(view.subject_name)
+    return None if fault is None else f"the subject {fault}"
 
 
 def _subject_is_issuer(view: View) -> str | None:
@@ -142,7 +127,7 @@ def _extended_key_usage_beyond_issuer(view: View) -> str | None:
 
 NAME_RULES = (
     Rule("rfc5280.subject_missing", "error", _subject_missing),
-    Rule("rfc5280.subject_upper_bound", "error", _subject_upper_bound),
+    Rule("rfc5280.subject_malformed", "error", _subject_malformed),
     Rule("spork.subject_is_issuer", "error", _subject_is_issuer),
     Rule("rfc5280.san_not_critical_with_empty_subject", "error", _san_not_critical),
     Rule("rfc5280.san_empty", "error", _san_empty),

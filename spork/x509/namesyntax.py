@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from cryptography import x509
+
 from spork.x509.names import NameKind, SubjectName, from_general_name, to_general_name
 
 _DNS_NAME_LIMIT = 253
@@ -20,6 +22,37 @@ _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?P<rest>[!-~]+)")
 _URI_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+
+_UPPER_BOUNDS = {
+    x509.NameOID.COMMON_NAME: 64,
+    x509.NameOID.ORGANIZATION_NAME: 64,
+    x509.NameOID.ORGANIZATIONAL_UNIT_NAME: 64,
+    x509.NameOID.LOCALITY_NAME: 128,
+    x509.NameOID.STATE_OR_PROVINCE_NAME: 128,
+    x509.NameOID.SERIAL_NUMBER: 64,
+    x509.NameOID.TITLE: 64,
+    x509.NameOID.PSEUDONYM: 128,
+    x509.NameOID.EMAIL_ADDRESS: 255,
+}
+_OTHER_ATTRIBUTES_LIMIT = 32_768
+"""Characters: ub-name, the largest bound there."""
+
+
+def subject_fault(subject: x509.Name) -> str | None:
+    """Why the subject cannot stand in a certificate, as the end of a sentence, or None.
+
+    Source: RFC 5280 appendix A.1 (upper bounds), ISO 3166 (two letters for a country).
+    """
+    for attribute in subject:
+        label, value = attribute.rfc4514_attribute_name, attribute.value
+        limit = _UPPER_BOUNDS.get(attribute.oid, _OTHER_ATTRIBUTES_LIMIT)
+        if not 0 < len(value) <= limit:
+            return f"has the attribute {label} with {len(value)} characters; 1 to {limit} are allowed"
+        if isinstance(value, str) and any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
+            return f"has the attribute {label} with a control character in it"
+        if attribute.oid == x509.NameOID.COUNTRY_NAME and not re.fullmatch(r"[A-Za-z]{2}", str(value)):
+            return "has a country that is not a two-letter code"
+    return None
 
 
 def name_fault(name: SubjectName) -> str | None:

@@ -389,6 +389,13 @@ def test_a_control_character_in_the_subject_is_refused() -> None:
     assert "control" in error.detail
 
 
+def test_an_organization_of_65_characters_is_refused() -> None:
+    organization = x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "a" * 65)
+    error = refusal(signed(a_builder(subject=x509.Name([organization]))))
+    assert error.code is Code.BAD_CSR
+    assert "64" in error.detail
+
+
 def test_a_country_of_three_letters_is_refused() -> None:
     fields = elements(unwrap(signed(a_builder()))[0])
     subject = der(0x30, der(0x31, der(0x30, bytes.fromhex("0603550406"), der(0x13, b"DEU"))))
