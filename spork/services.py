@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from spork.clock import Clock, SystemClock
 from spork.errors import Code, SporkError
+from spork.hierarchy.build import Workshop
 from spork.issuance.pipeline import Pipeline
 from spork.issuance.revoke import Revoker
 from spork.keys.passphrase import Passphrases, find_passphrases
@@ -44,6 +45,18 @@ class Services:
     revoker: Revoker
     postgres: EmbeddedPostgres | None = None
     """The bundled server, where this process runs it."""
+
+    @property
+    def workshop(self) -> Workshop:
+        """What building a declared tree needs."""
+        return Workshop(
+            store=self.authorities,
+            keys=self.keys,
+            signers=self.keys,
+            pipeline=self.pipeline,
+            clock=self.clock,
+            status_url=self.settings.url_of_status(),
+        )
 
 
 @contextlib.asynccontextmanager

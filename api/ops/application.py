@@ -48,7 +48,7 @@ async def _answer(services: Services, method: str, path: str) -> tuple[int, str,
 
 async def not_ready(services: Services) -> str | None:
     """Why this process cannot issue now, or None. A stale CRL is a metric and a condition, never a reason here."""
-    if not services.keys.is_open("online"):
+    if "online" not in services.keys.kinds:
         return "the online keys are not open"
     try:
         async with asyncio.timeout(READY_TIMEOUT_S), services.database.connection() as connection:

@@ -1,0 +1,129 @@
+"""The course of `spork up`: passphrases, database, management CA, tree, CRLs, listeners, first administrator, and then serve.
+
+Every step finds what an earlier start left, whole or half done, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import click
+from cryptography.hazmat.primitives.serialization import Encoding
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from spork.api.crl.publication import ensure_crls
+from spork.bootstrap import ensure_first_admin, ensure_management_ca
+from spork.cli.context import write_context
+from spork.cli.runtime import run, stop_on_signals
+from spork.errors import ConfigurationError
+from spork.files import write_atomically
+from spork.hierarchy.build import build
+from spork.hierarchy.load import load_hierarchy
+from spork.hierarchy.model import Hierarchy
+from spork.ids import MANAGEMENT_AUTHORITY
+from spork.services import Services, open_services
+from spork.settings import Settings
+from spork.x509.authority import Authority, AuthorityKind
+
+
+async def run_up(directory: Path, settings: Settings) -> None:
+    """Runs until SIGINT or SIGTERM. Raises SporkError: CONFIGURATION, CONFLICT (the state folder is in use), WRONG_PASSPHRASE."""
+    declared = directory / "hierarchy.toml"
+    if not declared.exists():
+        raise ConfigurationError(
+            f"{declared} does not exist; `spork pki preset write three-tier-tls {declared}` makes one."
+        )
+    hierarchy = load_hierarchy(declared, oid_base=settings.oid_base)
+    stop = stop_on_signals()
+    make_passphrases(settings)
+    sealed = settings.sealed_passphrase_file is not None and settings.sealed_passphrase_file.exists()
+    async with open_services(settings, sealed=sealed, create=True, exclusive=True) as services:
+        await prepare(services, hierarchy)
+        services.keys.close("sealed")
+
+        async def ready() -> None:
+            banner(services, hierarchy, declared)
+
+        await run(services, stop, ready)
+
+
+async def prepare(services: Services, hierarchy: Hierarchy) -> None:
+    """Makes the state what is declared, and leaves in SPORK_HOME what people need: trust anchor, administrator, context."""
+    home = services.settings.home
+    await ensure_management_ca(services)
+    await build(hierarchy, services.workshop, progress=lambda text: click.echo(text, err=True))
+    await ensure_crls(services)
+    await write_trust(services, home / "trust")
+    admin = await ensure_first_admin(services, home)
+    write_context(
+        home, services.settings.url_of_admin(), admin.certificate, admin.key, home / "trust" / "listeners.pem"
+    )
+
+
+async def write_trust(services: Services, folder: Path) -> None:
+    """root.pem: the roots of the tree. listeners.pem: those and the management CA, for clients of the administration API."""
+    every = [a for a in await services.authorities.all() if a.certificate is not None]
+    roots = [pem_of(a) for a in every if a.kind is AuthorityKind.ROOT]
+    management = [pem_of(a) for a in every if a.id == MANAGEMENT_AUTHORITY]
+    write_atomically(folder / "root.pem", b"".join(roots))
+    write_atomically(folder / "listeners.pem", b"".join(roots + management))
+
+
+def pem_of(authority: Authority) -> bytes:
+    """The CA's own certificate."""
+    assert authority.certificate is not None
+    return authority.certificate.public_bytes(Encoding.PEM)
+
+
+def make_passphrases(settings: Settings) -> None:
+    """On the very first start, writes random passphrases beside the state, and says what they are worth."""
+    files = [file for file in (settings.passphrase_file, settings.sealed_passphrase_file) if file is not None]
+    if (
+        (settings.home / "postgres").exists()
+        or any(file.exists() for file in files)
+        or "CREDENTIALS_DIRECTORY" in os.environ
+    ):
+        return
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file in files:
+        write_atomically(file, secrets.token_urlsafe(32).encode() + b"\n", 0o600, replace=False)
+    click.echo(
+        f"Made {' and '.join(str(file) for file in files)}. They lie beside the keys that they open, so they protect nothing "
+        "from whoever can read that folder: good for trying things out, not for a CA that others trust.",
+        err=True,
+    )
+
+
+def banner(services: Services, hierarchy: Hierarchy, declared: Path) -> None:
+    """What a person needs next, on standard output."""
+    settings = services.settings
+    home = settings.home
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row("Root certificate", str(home / "trust" / "root.pem"))
+    rows.add_row("ACME directory", f"{settings.url_of_enrol()}/acme/directory")
+    rows.add_row("OCSP, CRLs", settings.url_of_status())
+    rows.add_row("Administration", f"{settings.url_of_admin()}/api/v1/docs")
+    rows.add_row("Health, metrics", f"http://{settings.ops_listen}/readyz  /metrics")
+    rows.add_row("Administrator", str(home / "admin" / "superadmin.pem"))
+    console = Console(soft_wrap=True)
+    console.print(Panel(rows, title=f"{hierarchy.root.common_name} is running", title_align="left", expand=False))
+    console.print("Get a certificate (as it stands, no root needed):\n", highlight=False)
+    console.print(certbot_command(settings), highlight=False, markup=False)
+    console.print(
+        "\nThen: spork cert list   spork audit list   spork pki status   Ctrl-C ends everything.", highlight=False
+    )
+
+
+def certbot_command(settings: Settings) -> str:
+    """A command for an unmodified certbot that works as it is printed."""
+    folder = settings.home / "certbot"
+    return (
+        f"  REQUESTS_CA_BUNDLE={settings.home / 'trust' / 'root.pem'} certbot certonly --standalone \\\n"
+        f"    --server {settings.url_of_enrol()}/acme/directory --http-01-port {settings.acme_http01_port} \\\n"
+        "    --register-unsafely-without-email --agree-tos -n -d hello.localhost \\\n"
+        f"    --config-dir {folder} --work-dir {folder} --logs-dir {folder / 'logs'}"
+    )
