@@ -11,6 +11,7 @@ import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from spork.errors import Code, SporkError
@@ -76,6 +77,11 @@ class KeyRing:
         """The kinds whose passphrase this ring holds."""
         return frozenset(self._passphrases)
 
+    def file_of(self, kind: Kind) -> Path | None:
+        """The passphrase file of an open kind, or None where it was typed. Raises SporkError(KEY_UNAVAILABLE)."""
+        self._require(kind)
+        return self._passphrases[kind].source
+
     async def signer(self, key_id: KeyId) -> SoftwareSigner:
         """The signer of a stored key; opened once and then kept.
 
@@ -138,8 +144,10 @@ class KeyRing:
         for kek in [kek for kek in self._keks.values() if kek.kind == kind]:
             self._keks.pop(kek.id).forget()
 
-    async def rewrap(self, kind: Kind, new: bytes, *, actor: str) -> int:
+    async def rewrap(self, kind: Kind, new: bytes | None = None, *, actor: str) -> int:
         """Rotates the passphrase of a kind: every data key moves under a new KEK, the private keys stay as they are.
+
+        The new passphrase is the given one, else the first line of the passphrase file, whose second line is then the old one.
 
         May be interrupted anywhere and started again: until it ends, each key opens with either the old or the new
         passphrase, so the passphrase file holds both (new, then old). Returns the number of keys that were moved.
@@ -147,6 +155,7 @@ class KeyRing:
         changed), CORRUPTED_KEY, CONFIGURATION (the new passphrase is too short).
         """
         self._require(kind)
+        new = self._passphrases[kind].current if new is None else new
         async with self._lock:
             rows = [row for row in await self._records.keks() if row.kind == kind]
             if not rows:
