@@ -17,6 +17,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCA]:
     running.start()
     yield running
     assert running.stop() == 0
+    running.discard()
 
 
 @pytest.fixture
@@ -24,6 +25,4 @@ def own_ca(tmp_path: Path) -> Iterator[RunningCA]:
     """A CA of this test's own, not started yet."""
     running = RunningCA(tmp_path / "home")
     yield running
-    if running.process is not None and running.process.poll() is None:
-        running.process.kill()
-        running.process.wait(30)
+    running.discard()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -32,6 +33,9 @@ class RunningCA:
     declarations: Path = ROOT / "examples" / "quickstart"
     extra: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=lambda: [*SPORK, "up"])
+    arguments: list[str] | None = None
+    """After the command; by default the folder of declarations."""
+    log_name: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
@@ -65,17 +69,24 @@ class RunningCA:
 
     @property
     def output(self) -> str:
-        return (self.home.parent / f"{self.home.name}.out").read_text("utf-8", "replace")
+        return self.log.read_text("utf-8", "replace")
+
+    @property
+    def log(self) -> Path:
+        return self.home.parent / f"{self.log_name or self.home.name}.out"
 
     def start(self, wait_s: float = 90) -> RunningCA:
-        with open(self.home.parent / f"{self.home.name}.out", "ab") as output:
+        arguments = [str(self.declarations)] if self.arguments is None else self.arguments
+        with open(self.log, "ab") as output:
             self.process = subprocess.Popen(
-                [*self.command, str(self.declarations)],
+                [*self.command, *arguments],
                 env=self.environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=ROOT,
+                # Signals meant for the CA must not reach the tests.
+                start_new_session=True,
             )
         deadline = time.monotonic() + wait_s
         while not self.ready():
@@ -97,6 +108,19 @@ class RunningCA:
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(wait_s)
+
+    def refused(self) -> subprocess.CompletedProcess[str]:
+        """Starts it where it must not start; it has to end by itself."""
+        return self.spork("up", str(self.declarations), check=False)
+
+    def discard(self) -> None:
+        """Kills what still runs and removes the database, which as root lies outside of the home."""
+        if self.process is not None and self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+        record = self.home / "postgres" / "folder"
+        if record.exists():
+            time.sleep(0.3)  # The database ends at its parent's death, which takes a moment.
+            shutil.rmtree(Path("/var/lib/spork") / record.read_text().strip(), ignore_errors=True)
 
     def spork(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs a command of the CLI against this CA."""
