@@ -23,7 +23,9 @@ Statements with no rows to fetch are read by `rowcount` after the block. COPY an
 
 from __future__ import annotations
 
+import asyncio
 import select
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, LiteralString, Self
@@ -48,6 +50,7 @@ _OPTIONS = (
 )
 # How long a caller waits for a free connection, in seconds.
 _WAIT_S = 5.0
+_PATIENCE_S = 0.5
 _ASSUME_ROLE = """
 SELECT set_config('role', rolname, false) FROM pg_catalog.pg_roles
  WHERE rolname = %s AND pg_catalog.pg_has_role(oid, 'MEMBER')
@@ -62,6 +65,8 @@ class Database:
         self.statistics = statistics
         """Counts of round trips and commits over all connections, for tests and metrics."""
         self.url = url
+        self._probe = asyncio.Lock()
+        self._probed_at = float("-inf")
 
     @classmethod
     async def open(cls, url: str, *, min_size: int = 2, max_size: int = 16, application_name: str = "spork") -> Self:
@@ -186,7 +191,7 @@ class Database:
         """A connection that the server has not closed meanwhile; finding that out costs no trip."""
         try:
             while True:
-                connection = await self._pool.getconn()
+                connection = await self._getconn()
                 if not _closed_by_server(connection):
                     connection.wrote = False
                     return connection
@@ -194,6 +199,18 @@ class Database:
                 await self._pool.putconn(connection)
         except (PoolTimeout, PoolClosed, psycopg.OperationalError) as error:
             raise unavailable(error) from error
+
+    async def _getconn(self) -> CountedConnection:
+        """A connection of the pool. While there is none for a moment, it is found out whether the server is away or only busy."""
+        try:
+            return await self._pool.getconn(timeout=_PATIENCE_S)
+        except PoolTimeout:
+            async with self._probe:
+                # The pool would let everybody wait for its time limit; one attempt tells all of them at once.
+                if time.monotonic() - self._probed_at > 1.0:
+                    await (await CountedConnection.connect(self.url, **connection_options("spork-probe"))).close()
+                    self._probed_at = time.monotonic()
+        return await self._pool.getconn()
 
 
 def connection_options(application_name: str) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class EmbeddedPostgres:
             else:
                 owner.private_folder(folder)
             server = cls(
-                home, folder, owner, find_binaries(owner), _credentials(base), {**SETTINGS, **(settings or {})}
+                home, folder, owner, find_binaries(owner), _credentials(base, folder), {**SETTINGS, **(settings or {})}
             )
             server._take_lock()
         except OSError as error:
@@ -218,6 +218,8 @@ class EmbeddedPostgres:
             self._check_version()
             clear_leftovers(self._data)
             self._owner.private_folder(self._run)
+            for stale in self._run.iterdir():
+                stale.unlink()
             self._launch()
             if not (self.folder / "roles-made").exists():
                 self._make_roles()
@@ -327,8 +329,9 @@ def running_urls(home: Path) -> tuple[str, str]:
     base = home.absolute() / "postgres"
     if not (base / "credentials.json").exists():
         raise SporkError(Code.CONFIGURATION, f"There is no database in {home} yet; `spork up` makes it.")
-    credentials = _credentials(base)
-    run = socket_folder(home.absolute(), folder_of(home.absolute(), prepare_owner()))
+    folder = folder_of(home.absolute(), prepare_owner())
+    credentials = _credentials(base, folder)
+    run = socket_folder(home.absolute(), folder)
     return _login(_OWNER, credentials.owner, run), _login(_RUNTIME, credentials.runtime, run)
 
 
@@ -351,9 +354,14 @@ def socket_folder(home: Path, folder: Path) -> Path:
     return short
 
 
-def _credentials(base: Path) -> Credentials:
+def _credentials(base: Path, folder: Path) -> Credentials:
     file = base / "credentials.json"
     if not file.exists():
+        if (folder / "data" / "PG_VERSION").exists():
+            raise SporkError(
+                Code.CONFIGURATION,
+                f"{file} is gone, and nothing else opens the data in {folder}; restore it from a backup.",
+            )
         values = {name: secrets.token_urlsafe(24) for name in ("superuser", "owner", "runtime")}
         temporary = base / "credentials.new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

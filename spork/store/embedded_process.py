@@ -36,6 +36,8 @@ os.execv(program, sys.argv[4:])
 """
 _LOG_OCTETS = 10 * 1024 * 1024
 _STOP_S = 30.0
+LEFTOVER_PATIENCE_S = (20.0, 5.0, 5.0)
+"""Seconds that a leftover server gets after SIGINT, SIGQUIT and SIGKILL."""
 
 
 class ServerProcess:
@@ -137,7 +139,8 @@ def clear_leftovers(data: Path) -> None:
     since ids are used again. Raises SporkError(UNAVAILABLE) if they do not end.
     """
     postmaster = _recorded_postmaster(data)
-    for number, patience_s in ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
+    signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+    for number, patience_s in zip(signals, LEFTOVER_PATIENCE_S, strict=True):
         if postmaster is None:
             break
         with suppress(ProcessLookupError):
@@ -151,6 +154,8 @@ def clear_leftovers(data: Path) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, remedy or 0)
         if not left or _gone(lambda: not _processes_in(data), 5.0):
+            # PostgreSQL itself would take any process of that id for the former server, even a zombie.
+            (data / "postmaster.pid").unlink(missing_ok=True)
             return
     raise SporkError(Code.UNAVAILABLE, f"Processes of a former server still use {data}; end them and start again.")
 
