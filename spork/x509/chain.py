@@ -164,7 +164,8 @@ class _Search:
 
     def _signed(self, path: list[_Link], issuer: _Link) -> bool:
         if self._budget == 0:
-            self._note(path, _refused("There are too many certificates to choose a path from."))
+            # This says more than whatever failed on the way: a path may exist that nobody looked at.
+            self._failed_at, self.failure = MAX_LENGTH + 1, _refused("There are too many certificates to choose from.")
             return False
         self._budget -= 1
         try:
@@ -259,8 +260,11 @@ def _check_purpose(path: Sequence[_Link], purpose: str) -> None:
 
 
 def _strong_key(link: _Link) -> PublicKey:
-    """Raises SporkError for a key that cannot be read or is too weak to rest anything on."""
-    key = load_public_key(link.spki)
+    """Raises SporkError(UNAUTHENTICATED) for a key that cannot be read or is too weak to rest anything on."""
+    try:
+        key = load_public_key(link.spki)
+    except SporkError as error:
+        raise _refused(f"The key of {_named(link)} cannot be used. {error.detail}") from None
     acceptable = key.key_size in _RSA_BITS if isinstance(key, rsa.RSAPublicKey) else algorithm_of(key) is not None
     if not acceptable:
         raise _refused(f"The key of {_named(link)} has a size or curve that is not accepted.")
