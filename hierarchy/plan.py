@@ -199,6 +199,10 @@ class _Comparison:
         parent = self._parent(authority)
         if parent is None:
             return self._step(authority, ChangeClass.CREATE, action, reason)
+        if parent.id not in self._stored:
+            return self._step(
+                authority, ChangeClass.WAITING, Action.NOTHING, f"its parent {parent.id!r} is not there yet."
+            )
         if not parent.key_is_here:
             return self._step(
                 authority,

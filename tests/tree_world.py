@@ -76,6 +76,7 @@ class MemoryTree:
 
     async def create_authority(self, authority: NewAuthority, audit: AuditEvent) -> None:
         assert authority.id not in self.authorities
+        assert authority.parent_id is None or authority.parent_id in self.authorities
         self.authorities[authority.id] = created_state(authority)
         self.audits.append(audit)
 

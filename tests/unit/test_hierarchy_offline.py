@@ -198,11 +198,19 @@ async def test_another_root_under_the_same_name_is_refused() -> None:
 
 async def test_a_child_cannot_come_before_its_root() -> None:
     world, elsewhere = World(), Elsewhere(TREE_BELOW_OFFLINE_ROOT)
-    built = await build(TREE_BELOW_OFFLINE_ROOT, world.workshop)
+    assert (await build(TREE_BELOW_OFFLINE_ROOT, world.workshop)).requests == {}
     elsewhere.sign()
-    answer = elsewhere.sign("policy", built.requests[AuthorityId("policy")])
+    csr = build_csr(TREE_BELOW_OFFLINE_ROOT.by_id[AuthorityId("policy")].subject, (), a_signer())
     with pytest.raises(SporkError, match="Import the certificate of root first"):
-        await import_certificate(TREE_BELOW_OFFLINE_ROOT, world.workshop, pem(answer))
+        await import_certificate(TREE_BELOW_OFFLINE_ROOT, world.workshop, pem(elsewhere.sign("policy", csr)))
+
+
+async def test_an_answer_that_nobody_asked_for_is_refused() -> None:
+    world, elsewhere = World(), Elsewhere(TREE_BELOW_OFFLINE_ROOT)
+    await import_certificate(TREE_BELOW_OFFLINE_ROOT, world.workshop, pem(elsewhere.sign()))
+    csr = build_csr(TREE_BELOW_OFFLINE_ROOT.by_id[AuthorityId("policy")].subject, (), a_signer())
+    with pytest.raises(SporkError, match="nothing was requested for it"):
+        await import_certificate(TREE_BELOW_OFFLINE_ROOT, world.workshop, pem(elsewhere.sign("policy", csr)))
 
 
 async def test_what_is_built_here_is_not_imported() -> None:

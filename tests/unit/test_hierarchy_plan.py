@@ -244,12 +244,12 @@ async def test_a_ca_that_would_outlive_the_parent_that_is_left_is_forbidden(worl
     assert "2036-11-24" in found.reason
 
 
-def test_below_an_offline_root_requests_are_written_and_the_rest_waits() -> None:
+def test_below_an_offline_root_everything_waits_until_its_certificate_is_imported() -> None:
     tree = a_tree(TREE, ('"Root"', '"Root"\nkey_mode = "offline"'))
     steps = plan(tree, TreeState(), status_url=STATUS_URL, now=NOW)
     assert [(one.id, one.change, one.action) for one in steps.steps] == [
         ("root", ChangeClass.WAITING, Action.NOTHING),
-        ("policy", ChangeClass.CREATE, Action.REQUEST),
+        ("policy", ChangeClass.WAITING, Action.NOTHING),
         ("issuing", ChangeClass.WAITING, Action.NOTHING),
         ("web", ChangeClass.WAITING, Action.NOTHING),
     ]
