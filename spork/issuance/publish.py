@@ -20,7 +20,7 @@ from spork.issuance.crl_schedule import GAP, CRLKind, CRLScope, ScopeState, due
 from spork.issuance.crl_worker import EntryEncoder
 from spork.issuance.ports import AuditEvent, Authorities, SignerSource
 from spork.x509.algorithms import load_public_key
-from spork.x509.authority import Authority
+from spork.x509.authority import Authority, AuthorityKind
 from spork.x509.crl import CRLHeader, ReadCRL, RevokedEntry, build_tbs, entries_of, read_crl, verify_crl
 from spork.x509.der import CRLTBS, Signer, wrap
 from spork.x509.signatures import verify_signature
@@ -279,7 +279,13 @@ class CRLPublisher:
 
 
 def distribution_points(authority: Authority, shard: int) -> tuple[str, ...]:
-    """The URIs of a shard's list, exactly as they stand in the certificates that it covers."""
+    """The URIs of a shard's list, exactly as they stand in the certificates that it covers.
+
+    None for the complete list of a root: the root's own certificate names no distribution point, and OpenSSL, which looks for
+    that certificate's status too (-crl_check_all), takes a list that names one to be of another scope.
+    """
+    if authority.kind is AuthorityKind.ROOT and not shard:
+        return ()
     return tuple(_for_shard(url, shard) for url in authority.urls.crl)
 
 
