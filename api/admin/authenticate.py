@@ -8,6 +8,7 @@ level, and a live row of the certificate itself. Headers are never read: only th
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,6 @@ from spork.x509.profiles import CLIENT_AUTH
 CACHE_SIZE: Final = 1024
 """Certificates whose unchanging part was found good. A real installation has a handful of administrators."""
 ANY_POLICY: Final = "2.5.29.32.0"
-_MAX_CHAIN: Final = 4
 _MAX_CERTIFICATE_OCTETS: Final = 32 * 1024
 _WHAT_TO_DO: Final = (
     "Present the client certificate of an administrator: with spork by --admin-cert and --admin-key or a context file, "
@@ -102,10 +102,10 @@ class Authenticator:
 
         Raises SporkError: UNAUTHENTICATED (no certificate, or one that is not to be believed), FORBIDDEN (no single level).
         """
-        chain = _presented(scope)
-        if not chain:
+        leaf = _presented(scope)
+        if leaf is None:
             raise SporkError(Code.UNAUTHENTICATED, f"No client certificate was presented. {_WHAT_TO_DO}")
-        static = await self._static(chain)
+        static = await self._static(leaf)
         now = self._clock.now()
         if not static.not_before <= now <= static.not_after:
             raise SporkError(
@@ -113,7 +113,7 @@ class Authenticator:
                 f"The certificate of {static.name!r} is valid from {static.not_before:%Y-%m-%d %H:%M:%S} "
                 f"to {static.not_after:%Y-%m-%d %H:%M:%S} UTC, not now; have a new one issued with spork admin issue.",
             )
-        row = self._live(static, chain[0], await self._read_row(hashlib.sha256(chain[0]).digest()))
+        row = self._live(static, leaf, await self._read_row(_digest(leaf)))
         client = scope.get("client")
         return Administrator(
             name=static.name,
@@ -125,13 +125,13 @@ class Authenticator:
             address=client[0] if client else None,
         )
 
-    async def _static(self, chain: Sequence[bytes]) -> _Static:
+    async def _static(self, leaf: bytes) -> _Static:
         anchors = await self._anchors()
-        key = hashlib.sha256(b"".join(_digest(der) for der in (chain[0], *anchors))).digest()
+        key = hashlib.sha256(b"".join(_digest(der) for der in (leaf, *anchors))).digest()
         if (known := self._good.get(key)) is not None:
             self._good.move_to_end(key)
             return known
-        static = _checked(chain, anchors, self._clock.now(), self._oid_base)
+        static = _checked(leaf, anchors, self._clock.now(), self._oid_base)
         # Only what was found good is remembered, so that nobody can fill the cache with refusals.
         self._good[key] = static
         if len(self._good) > CACHE_SIZE:
@@ -170,24 +170,25 @@ def _digest(der: bytes) -> bytes:
     return hashlib.sha256(der).digest()
 
 
-def _presented(scope: Mapping[str, Any]) -> list[bytes]:
-    """The client's certificates as DER, leaf first, from the TLS extension of ASGI. Raises SporkError(UNAUTHENTICATED)."""
+def _presented(scope: Mapping[str, Any]) -> bytes | None:
+    """The client's own certificate as DER, from the TLS extension of ASGI. Raises SporkError(UNAUTHENTICATED)."""
     tls = (scope.get("extensions") or {}).get("tls") or {}
-    pems = list(tls.get("client_cert_chain") or ())
-    if len(pems) > _MAX_CHAIN:
-        raise SporkError(Code.UNAUTHENTICATED, f"The client sent more than {_MAX_CHAIN} certificates.")
+    chain = tls.get("client_cert_chain") or ()
+    if not chain:
+        return None
     try:
-        ders = [x509.load_pem_x509_certificate(pem.encode("ascii")).public_bytes(Encoding.DER) for pem in pems]
+        der = ssl.PEM_cert_to_DER_cert(str(chain[0]))
     except ValueError as error:
         raise SporkError(Code.UNAUTHENTICATED, "The client certificate cannot be read.") from error
-    if any(len(der) > _MAX_CERTIFICATE_OCTETS for der in ders):
-        raise SporkError(Code.UNAUTHENTICATED, "The client certificate is too large.")
-    return ders
+    if not 0 < len(der) <= _MAX_CERTIFICATE_OCTETS:
+        raise SporkError(Code.UNAUTHENTICATED, "The client certificate is too large, or empty.")
+    return der
 
 
-def _checked(chain: Sequence[bytes], anchors: Sequence[bytes], now: datetime, oid_base: str) -> _Static:
+def _checked(leaf_der: bytes, anchors: Sequence[bytes], now: datetime, oid_base: str) -> _Static:
     """Everything that does not change: the chain, what the leaf is for, and its level."""
-    path = verify_chain(chain[0], chain[1:], anchors, now, purpose=CLIENT_AUTH)
+    # The management CA has no CAs below it, so what a client sends along to build a path from is not looked at.
+    path = verify_chain(leaf_der, (), anchors, now, purpose=CLIENT_AUTH)
     leaf = path[0]
     name = common_name(leaf.subject) or leaf.subject.rfc4514_string() or serial_text(leaf.serial_number)
     _check_end_entity(leaf, name)
