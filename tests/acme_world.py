@@ -46,10 +46,18 @@ BASE = "https://ca.test"
 class _Authorities:
     def __init__(self, ca: CA) -> None:
         self._authority = replace(ca.authority, key_id=KeyId("the-key"))
+        self.others: list[Authority] = []
+        self.crosses: dict[str, list[x509.Certificate]] = {}
 
     async def authority(self, authority_id: AuthorityId, generation: int | None = None) -> Authority:
         assert (authority_id, generation or 1) == (self._authority.id, 1)
         return self._authority
+
+    async def all(self) -> Sequence[Authority]:
+        return [self._authority, *self.others]
+
+    async def cross_certificates(self, authority_id: AuthorityId, generation: int) -> Sequence[x509.Certificate]:
+        return self.crosses.get(authority_id, [])
 
     async def ca_spkis(self) -> frozenset[bytes]:
         return frozenset()

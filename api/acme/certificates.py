@@ -14,7 +14,7 @@ from starlette.responses import Response
 from spork.api.acme.door import Call
 from spork.api.acme.orders import found, order_reply
 from spork.errors import Code, SporkError
-from spork.ids import AuthorityId, CertificateId, serial_from_octets, serial_text
+from spork.ids import CertificateId, serial_from_octets, serial_text
 from spork.issuance.ports import IdempotencyKey
 from spork.issuance.request import IssuanceRequest
 from spork.issuance.revoke import Reason
@@ -136,19 +136,24 @@ def requester_of(account: Account) -> str:
     return f"acme-account:{account.id}"
 
 
-async def certificate(call: Call, order_id: str) -> Response:
-    """The certificate and its chain up to, but without, the root (RFC 8555 section 7.4.2)."""
+async def certificate(call: Call, order_id: str, number: str = "0") -> Response:
+    """The certificate and a chain up to, but without, the root; `number` chooses among chains (RFC 8555 section 7.4.2)."""
     call.require_read()
     async with call.batch(durable=False) as (connection, sender):
         await sender.look_up(connection)
         cursor = await acme_order.certificate(connection, order_id, call.account_id())
     await sender.account()
     issued: OrderCertificate = found(await cursor.fetchone(), "certificate")
-    authority = await call.door.services.authorities.authority(AuthorityId(issued.authority_id), issued.generation)
-    above = [] if authority.certificate is None else [authority.certificate, *authority.chain]
-    chain = [x509.load_der_x509_certificate(issued.der), *(one for one in above if one.issuer != one.subject)]
-    pem = b"".join(one.public_bytes(Encoding.PEM) for one in chain)
-    return Response(pem, media_type="application/pem-certificate-chain")
+    chains = await call.door.chains.above(issued.authority_id, issued.generation)
+    wanted = int(number) if number.isascii() and number.isdigit() and len(number) < 4 else len(chains)
+    chain = found(chains[wanted] if wanted < len(chains) else None, "chain")
+    pem = b"".join(one.public_bytes(Encoding.PEM) for one in (x509.load_der_x509_certificate(issued.der), *chain))
+    response = Response(pem, media_type="application/pem-certificate-chain")
+    for other in range(len(chains)):
+        if other != wanted:
+            url = call.url("certificate", order_id, *([str(other)] if other else []))
+            response.headers.append("Link", f'<{url}>;rel="alternate"')
+    return response
 
 
 async def revoke_certificate(call: Call) -> Response:

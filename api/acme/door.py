@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from spork.api.acme.chains import Chains
 from spork.api.acme.configuration import ACMEConfiguration, configuration_of
 from spork.api.acme.problems import internal_response, problem_response
 from spork.errors import Code, DatabaseUnavailable, SporkError
@@ -40,6 +41,7 @@ class Door:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.nonces = Nonces(services.database, services.clock)
+        self.chains = Chains(services.authorities)
         self._base = services.settings.url_of_enrol()
         self._keys: OrderedDict[bytes, VerificationKey] = OrderedDict()
 

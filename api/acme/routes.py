@@ -37,6 +37,7 @@ def router(services: Services) -> APIRouter:
         "authorization/{authorization_id}": orders.authorization,
         "challenge/{challenge_id}": orders.challenge,
         "certificate/{order_id}": certificates.certificate,
+        "certificate/{order_id}/{number}": certificates.certificate,
         "revoke-cert": certificates.revoke_certificate,
     }
     for path, handler in handlers.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from spork.api.acme.resolver import DNSResolver, Resolver
 from spork.api.acme.wake import wake_of
 from spork.errors import Code, DatabaseUnavailable, SporkError
 from spork.store import acme_challenge
-from spork.store.acme_challenge import ValidationJob
+from spork.store.job import ClaimedJob, Jobs
 from spork.store.nonce import purge
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 CONCURRENCY = 64
 """Validations under way at once in one process."""
 MAX_ATTEMPTS = 4
-BACK_OFF_S = (1.0, 3.0, 9.0)
-"""Before the second, third and fourth attempt."""
+"""With 1, 2 and 4 seconds between them, and a quarter more or less."""
 POLL_S = 1.0
 LEASE_S = 30
 """Longer than one attempt can take; after a crash another replica takes over then."""
@@ -78,27 +78,27 @@ class Validator:
     def __init__(self, services: Services, resolver: Resolver) -> None:
         self._services = services
         self._resolver = resolver
+        self._jobs = Jobs(services.database)
         self._busy = 0
 
-    async def claim(self) -> list[ValidationJob]:
+    async def claim(self) -> Sequence[ClaimedJob]:
         """As many due jobs as there are free places. None while the database is away."""
         free = CONCURRENCY - self._busy
         if free <= 0:
             return []
         try:
-            jobs = await acme_challenge.claim(self._services.database, limit=free, lease_s=LEASE_S)
+            jobs = await self._jobs.claim(acme_challenge.JOB_KIND, free, lease_s=LEASE_S)
         except DatabaseUnavailable:
             return []
         self._busy += len(jobs)
         return jobs
 
-    async def work(self, job: ValidationJob) -> None:
+    async def work(self, job: ClaimedJob) -> None:
         """One attempt, and its outcome. Never raises: a job that could not be written back comes again when its lease ends."""
         try:
             error = await self._attempt(job)
             if error is not None and error.retry_after_s is not None and job.attempts < MAX_ATTEMPTS:
-                delay_s = BACK_OFF_S[min(job.attempts, len(BACK_OFF_S)) - 1]
-                await acme_challenge.again(self._services.database, job, delay_s=delay_s, error=error.code.value)
+                await self._jobs.failed(job, error.code.value)
             else:
                 await self._finish(job, error)
         except Exception:
@@ -109,7 +109,7 @@ class Validator:
                 wake_of(self._services.database).set()
             self._busy -= 1
 
-    async def _attempt(self, job: ValidationJob) -> SporkError | None:
+    async def _attempt(self, job: ClaimedJob) -> SporkError | None:
         payload = job.payload
         claim = Claim(payload["identifier_type"], payload["identifier_value"], payload["token"], payload["thumbprint"])
         try:
@@ -123,7 +123,7 @@ class Validator:
             return SporkError(Code.INTERNAL, "The validator failed.", retry_after_s=1)
         return None
 
-    async def _finish(self, job: ValidationJob, error: SporkError | None) -> None:
+    async def _finish(self, job: ClaimedJob, error: SporkError | None) -> None:
         now = self._services.clock.now()
         _log.info("acme.validated", challenge=job.subject, outcome="valid" if error is None else error.code.value)
         await acme_challenge.finish(

@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from spork.store.connection import CountedConnection, CountedCursor
 from spork.store.database import Database
+from spork.store.job import ClaimedJob
 
 JOB_KIND = "acme.validate"
 
@@ -35,18 +36,6 @@ WITH started AS (
 INSERT INTO job (kind, subject, payload, run_at)
 SELECT %(kind)s, id, %(payload)s, now() FROM started
 ON CONFLICT (kind, subject) DO NOTHING
-"""
-_CLAIM: LiteralString = """
-UPDATE job SET attempts = attempts + 1, lease_until = now() + make_interval(secs => %(lease)s)
- WHERE id IN (
-       SELECT id FROM job
-        WHERE kind = %(kind)s AND run_at <= now() AND (lease_until IS NULL OR lease_until <= now())
-        ORDER BY run_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-RETURNING id, subject, payload, attempts
-"""
-_AGAIN: LiteralString = """
-UPDATE job SET run_at = now() + make_interval(secs => %(delay)s), lease_until = NULL, last_error = %(error)s
- WHERE id = %(id)s AND attempts = %(attempts)s
 """
 # The job's row decides who may write the outcome: a worker whose lease ran out finds another number of attempts.
 _FINISH: LiteralString = """
@@ -85,19 +74,6 @@ class Challenge:
     authorization_status: str
 
 
-@dataclass(frozen=True, slots=True)
-class ValidationJob:
-    """One attempt at one challenge, claimed under a lease."""
-
-    id: int
-    subject: str
-    """The challenge's id."""
-    payload: Mapping[str, Any]
-    """issuer, account, address, type, token, thumbprint (base64url), identifier_type, identifier_value."""
-    attempts: int
-    """This one included."""
-
-
 async def find(connection: CountedConnection, challenge_id: str, account_id: int, now: datetime) -> CountedCursor:
     """The challenge, if it is this account's."""
     cursor = connection.cursor(row_factory=class_row(Challenge))
@@ -106,30 +82,16 @@ async def find(connection: CountedConnection, challenge_id: str, account_id: int
 
 
 async def start(connection: CountedConnection, challenge_id: str, payload: Mapping[str, Any]) -> None:
-    """Makes it `processing` and leaves the job. Changes nothing if it is not pending any more."""
+    """Makes it `processing` and leaves the job. Changes nothing if it is not pending any more.
+
+    `payload` has issuer, account, address, type, token, thumbprint (base64url), identifier_type and identifier_value.
+    """
     await connection.execute(_START, {"id": challenge_id, "kind": JOB_KIND, "payload": Jsonb(dict(payload))})
-
-
-async def claim(database: Database, *, limit: int, lease_s: int) -> list[ValidationJob]:
-    """Takes due jobs for `lease_s` seconds. One trip; losing the claim in a crash does no harm, so it waits for no disk."""
-    cursor = await database.execute(
-        _CLAIM,
-        {"kind": JOB_KIND, "limit": limit, "lease": lease_s},
-        durable=False,
-        row_factory=class_row(ValidationJob),
-    )
-    return await cursor.fetchall()
-
-
-async def again(database: Database, job: ValidationJob, *, delay_s: float, error: str) -> None:
-    """Leaves the job for another attempt later."""
-    parameters = {"id": job.id, "attempts": job.attempts, "delay": delay_s, "error": error}
-    await database.execute(_AGAIN, parameters, durable=False)
 
 
 async def finish(
     database: Database,
-    job: ValidationJob,
+    job: ClaimedJob,
     *,
     error: Mapping[str, Any] | None,
     validated_at: datetime | None,

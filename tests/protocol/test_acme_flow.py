@@ -10,9 +10,11 @@ import pytest
 from acme_world import Client, World, a_csr, b64, client, problem_of, some_name, world  # noqa: F401 - fixtures
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from x509_world import a_root
 
 from spork.errors import Code, SporkError
 from spork.store.database import Database
+from spork.x509.profile import CAConstraints
 
 pytestmark = [pytest.mark.protocol, pytest.mark.store]
 
@@ -227,6 +229,30 @@ async def test_an_order_may_ask_for_its_own_dates(world: World, client: Client) 
     done = await client.post(placed.json()["finalize"], {"csr": b64(a_csr(["www.example"]))})
     leaf = x509.load_pem_x509_certificates((await client.post(done.json()["certificate"])).content)[0]
     assert leaf.not_valid_after_utc.isoformat() == "2026-11-30T00:00:00+00:00"
+
+
+async def test_each_cross_certificate_gives_an_alternate_chain(world: World, client: Client) -> None:
+    partner = a_root("Partner root")
+    web, root = world.ca.authority, world.root.authority
+    crosses = [
+        partner.certify("cross", subject=one.subject, names=(), spki=one.spki, constraints=CAConstraints())
+        for one in (web, root)
+    ]
+    services = world.services()
+    services.authorities.others = [root, partner.authority]
+    services.authorities.crosses = {web.id: crosses[:1], root.id: crosses[1:]}
+    await client.certificate(world, "www.example")
+    orders = (await client.post(f"{client.kid}/orders")).json()["orders"]
+    url = (await client.post(orders[0])).json()["certificate"]
+    async with world.client(world.app(services)) as other:
+        other.key, other.kid = client.key, client.kid
+        first = await other.post(url)
+        links = [value for value in first.headers.get_list("link") if "alternate" in value]
+        assert links == [f'<{url}/1>;rel="alternate"', f'<{url}/2>;rel="alternate"']
+        chains = [x509.load_pem_x509_certificates((await other.post(f"{url}/{n}")).content)[1:] for n in (0, 1, 2)]
+        assert problem_of(await other.post(f"{url}/3")) == (404, "malformed")
+        assert problem_of(await other.post(f"{url}/x")) == (404, "malformed")
+    assert chains == [[world.ca.certificate], crosses[:1], [world.ca.certificate, crosses[1]]]
 
 
 async def test_an_account_key_can_be_changed_and_the_old_one_ends(world: World, client: Client) -> None:
