@@ -46,7 +46,8 @@ async def run(services: Services, stop: asyncio.Event) -> None:
                 # One CA's trouble must not end the lists of all others; it is tried again at the next tick.
                 log.exception("the CRL schedule failed")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), TICK_S)
+                async with asyncio.timeout(TICK_S):
+                    await stop.wait()
     finally:
         lists.close()
 

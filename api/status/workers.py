@@ -41,4 +41,5 @@ async def _renew(services: Services, stop: asyncio.Event) -> None:
             # The next tick tries again; a certificate is renewed days before the old one ends.
             log.exception("an OCSP responder could not be renewed")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), wait)
+            async with asyncio.timeout(wait):
+                await stop.wait()

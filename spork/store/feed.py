@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any, LiteralString, Protocol
 
 import psycopg
@@ -90,10 +91,12 @@ class StatusFeed:
             if self.pause:
                 await asyncio.sleep(self.pause)
             started = time.monotonic()
-            await asyncio.wait_for(self._read(connection), _QUERY_TIMEOUT_S)
+            async with asyncio.timeout(_QUERY_TIMEOUT_S):
+                await self._read(connection)
             self._checked_at, self.away = started, False
-            async for notification in connection.notifies(timeout=POLL_S, stop_after=1):
-                self._notified(notification)
+            async with aclosing(connection.notifies(timeout=POLL_S, stop_after=1)) as heard:
+                async for notification in heard:
+                    self._notified(notification)
 
     def _notified(self, notification: psycopg.Notify) -> None:
         if notification.channel == "spork_crl":
