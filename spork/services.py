@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from spork.clock import Clock, SystemClock
-from spork.errors import Code, SporkError
+from spork.errors import Code, ConfigurationError, SporkError
 from spork.hierarchy.build import Workshop
 from spork.issuance.pipeline import Pipeline
 from spork.issuance.revoke import Revoker
 from spork.keys.passphrase import Passphrases, find_passphrases
 from spork.keys.ring import KeyRing
 from spork.policy.engine import PolicyEngine
+from spork.policy.levels import admin_arc
+from spork.policy.weakkeys import parse_blocklist
 from spork.settings import Settings
 from spork.store.authority import Authorities
 from spork.store.certificate import CertificateLedger
@@ -104,7 +107,11 @@ async def wire(
     authorities = Authorities(database)
     ledger = CertificateLedger(database)
     revocations = RevocationLedger(database)
-    policy = PolicyEngine(fips=settings.fips, admin_arc=f"{settings.oid_base}.20")
+    policy = PolicyEngine(
+        fips=settings.fips,
+        admin_arc=admin_arc(settings.oid_base),
+        blocked_keys=await asyncio.to_thread(_blocked_keys, settings.blocked_keys_file),
+    )
     return Services(
         settings=settings,
         clock=clock,
@@ -120,6 +127,19 @@ async def wire(
         revoker=Revoker(revocations, clock),
         postgres=postgres,
     )
+
+
+def _blocked_keys(file: Path | None) -> frozenset[str]:
+    """A list that was asked for and cannot be read must not pass for an empty one. Raises ConfigurationError."""
+    if file is None:
+        return frozenset()
+    try:
+        with file.open(encoding="ascii") as lines:
+            return parse_blocklist(lines)
+    except OSError as error:
+        raise ConfigurationError(f"{file}: the list of blocked keys cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{file}: not a list of blocked keys: {error}.") from error
 
 
 def _passphrases(settings: Settings, sealed: bool, keys: bool, terminal: bool) -> dict[str, Passphrases]:

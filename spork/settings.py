@@ -65,6 +65,8 @@ class Settings:
     acme_rate_limits: bool = True
     fips: bool = True
     """Only algorithms that FIPS 140-3 approves are accepted. Says nothing of the module that runs them."""
+    blocked_keys_file: Path | None = None
+    """Fingerprints of keys that are known to others, such as Debian's weak ones (see `spork.policy.weakkeys`); none by default."""
     oid_base: str = "1.3.6.1.4.1.56266.1"
     """Arc of SPORK's own OIDs; administrator levels are `<base>.20.1` (viewer) to `<base>.20.4` (superadmin)."""
     log_format: str = "console"
