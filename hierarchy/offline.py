@@ -102,8 +102,10 @@ async def import_csr(hierarchy: Hierarchy, workshop: Workshop, pem: str) -> Auth
 def _certificate_octets(pem: str) -> bytes:
     """The first certificate of a PEM text. Its size and depth are bounded before any parser sees it."""
     found = _PEM.search(pem)
+    if found is None:
+        raise SporkError(Code.MALFORMED, "The file holds no PEM certificate.")
     try:
-        der = base64.b64decode("".join(found[1].split()), validate=True) if found is not None else b""
+        der = base64.b64decode("".join(found[1].split()), validate=True)
         check_der(der, max_octets=_MAX_OCTETS)
         x509.load_der_x509_certificate(der).extensions  # noqa: B018  # Reading them is what finds what is wrong in them.
     except SporkError:
@@ -116,7 +118,7 @@ def _certificate_octets(pem: str) -> bytes:
         UnsupportedAlgorithm,
         Warning,
     ) as error:
-        raise SporkError(Code.MALFORMED, "The file holds no PEM certificate that can be read.") from error
+        raise SporkError(Code.MALFORMED, "The certificate in the file cannot be read.") from error
     return der
 
 

@@ -89,7 +89,9 @@ def _report(error: BaseException) -> int:
     from spork.errors import SporkError
 
     if isinstance(error, SporkError):
-        _say(error.detail)
+        # A hierarchy file with several faults has a line for each; every other error is one sentence.
+        for line in getattr(error, "lines", (error.detail,)):
+            _say(line)
         return EXIT_OF_CODE[error.code]
     if isinstance(error, OSError) and error.strerror is not None:
         _say(f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror)
