@@ -171,9 +171,10 @@ def _check_acme(acme: ACMESpec, path: Path, problems: Problems) -> None:
             problems.unknown((*path, "ports", challenge), "challenge", challenge, CHALLENGES)
         elif not 1 <= port <= 65535:
             problems.add((*path, "ports", challenge), f"{port} is no port; at least 1, at most 65535.")
-    terms = acme.terms_of_service
-    if terms is not None and not terms.startswith(("https://", "http://")):
-        problems.add((*path, "terms_of_service"), f"{terms!r} is not an http or https URL.")
+    for key in ("terms_of_service", "website"):
+        url = getattr(acme, key)
+        if url is not None and not url.startswith(("https://", "http://")):
+            problems.add((*path, key), f"{url!r} is not an http or https URL.")
     for index, identity in enumerate(acme.caa_identities):
         try:
             check_pattern(NameKind.DNS, identity)

@@ -104,6 +104,7 @@ class ACMESpec(_Table):
     networks: list[str] = []
     ports: dict[str, int] = {}
     terms_of_service: str | None = None
+    website: str | None = None
     caa_identities: list[str] = []
 
 
