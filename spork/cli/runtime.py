@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import structlog
+import uvloop
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from spork.api import applications
@@ -65,6 +67,12 @@ async def run(
         await ready()
         await serve(listeners, sockets, stop)
         stop.set()
+
+
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Runs on uvloop, whose loop costs about half of asyncio's own per request."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -20,13 +20,14 @@ def serve(config: Path | None, replica: bool) -> None:
     (SPORK_PASSPHRASE_FILE). Any number of these may run on one database; each is a full replica.
     """
     from spork.cli.logs import configure_logging
+    from spork.cli.runtime import run_loop
     from spork.keys.process import harden
     from spork.settings import load_settings
 
     settings = load_settings(config)
     configure_logging(settings)
     harden()
-    asyncio.run(_serve(settings, replica))
+    run_loop(_serve(settings, replica))
 
 
 async def _serve(settings: Settings, replica: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import click
@@ -19,6 +18,7 @@ def up(directory: Path) -> None:
     """
     from spork.cli.first_start import run_up
     from spork.cli.logs import configure_logging
+    from spork.cli.runtime import run_loop
     from spork.keys.process import harden
     from spork.settings import load_settings
 
@@ -26,4 +26,4 @@ def up(directory: Path) -> None:
     settings = load_settings(file if file.exists() else None)
     configure_logging(settings)
     harden()
-    asyncio.run(run_up(directory, settings))
+    run_loop(run_up(directory, settings))
