@@ -157,10 +157,13 @@ def _why_no_connection(server: str, error: httpx.ConnectError) -> str:
 
 
 def _why_broken(server: str, error: httpx.TransportError) -> str:
-    text = str(error)
-    # With TLS 1.3 the server judges the client's certificate after the client believes the handshake to be over.
-    if "alert" in text.lower() or "certificate" in text.lower():
-        return f"{server} did not accept the administrator's certificate: it is of another CA, or has expired."
+    # With TLS 1.3 the server judges the client's certificate after the client believes the handshake to be over. Then there is
+    # an alert, or the connection just ends before any answer.
+    if "alert" in str(error).lower() or isinstance(error, httpx.RemoteProtocolError):
+        return (
+            f"{server} closed the connection without an answer. Most likely it does not accept the administrator's certificate: "
+            "it is of another CA, or has expired."
+        )
     return f"The connection to {server} broke ({type(error).__name__}); it is not known whether the request was carried out."
 
 
