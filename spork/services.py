@@ -22,7 +22,8 @@ from spork.settings import Settings
 from spork.store.authority import Authorities
 from spork.store.certificate import CertificateLedger
 from spork.store.database import Database
-from spork.store.embedded import EmbeddedPostgres, running_urls
+from spork.store.embedded import EmbeddedPostgres
+from spork.store.embedded_access import running_urls
 from spork.store.home import HomeInUse, locked
 from spork.store.issuer import Issuers
 from spork.store.migrate import check_migrated, migrate

@@ -51,6 +51,8 @@ _OPTIONS = (
 # How long a caller waits for a free connection, in seconds.
 _WAIT_S = 5.0
 _PATIENCE_S = 0.5
+# Statement timeout, lock timeout, deadlock, serialization failure: nothing is wrong that a retry would not cure.
+_BUSY = frozenset({"57014", "55P03", "40P01", "40001"})
 _ASSUME_ROLE = """
 SELECT set_config('role', rolname, false) FROM pg_catalog.pg_roles
  WHERE rolname = %s AND pg_catalog.pg_has_role(oid, 'MEMBER')
@@ -143,8 +145,7 @@ class Database:
             try:
                 yield connection
             except Exception:
-                if not connection.closed:
-                    await connection.execute("ROLLBACK")
+                await _roll_back(connection)
                 raise
             _committed(connection, await connection.execute("COMMIT"), durable)
 
@@ -164,8 +165,7 @@ class Database:
                     yield connection
                     commit = await connection.execute("COMMIT")
             except Exception:
-                if not connection.closed and connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
-                    await connection.execute("ROLLBACK")
+                await _roll_back(connection)
                 raise
             _committed(connection, commit, durable)
 
@@ -226,14 +226,22 @@ def connection_options(application_name: str) -> dict[str, Any]:
 
 
 def unavailable(error: Exception) -> DatabaseUnavailable:
-    """The same failure in SPORK's own words; the driver's text (it holds no password) is kept as the first line."""
+    """The same failure in SPORK's own words; of the driver's text (it holds no password) the first line is kept."""
     first_line = str(error).strip().partition("\n")[0]
-    return DatabaseUnavailable(f"The database cannot be reached; try again shortly ({first_line}).")
+    what = "is too busy" if getattr(error, "sqlstate", None) in _BUSY else "cannot be reached"
+    return DatabaseUnavailable(f"The database {what}; try again shortly ({first_line}).")
 
 
 def _begin(connection: CountedConnection) -> None:
     connection.in_transaction = True
     connection.wrote = False
+
+
+async def _roll_back(connection: CountedConnection) -> None:
+    """Ends the transaction; the error that made it necessary is more telling than a failure of this."""
+    if not connection.closed and connection.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+        with suppress(psycopg.OperationalError):
+            await connection.execute("ROLLBACK")
 
 
 def _committed(connection: CountedConnection, commit: psycopg.AsyncCursor[Any], durable: bool) -> None:
@@ -245,12 +253,12 @@ def _committed(connection: CountedConnection, commit: psycopg.AsyncCursor[Any], 
 
 
 def _is_outage(error: Exception, connection: CountedConnection) -> bool:
-    """Whether the server is gone or going, rather than one statement having failed."""
+    """Whether the server is gone, going or overloaded, rather than one statement being wrong."""
     if connection.closed or isinstance(error, psycopg.errors.AdminShutdown | psycopg.errors.CrashShutdown):
         return True
     # Class 53 is a lack of resources: a full disk, no memory, too many connections. Class 57P is an operator's intervention.
     state = getattr(error, "sqlstate", None) or ""
-    return state.startswith(("08", "53", "57P")) or isinstance(error, psycopg.errors.LockNotAvailable)
+    return state in _BUSY or state.startswith(("08", "53", "57P"))
 
 
 def _closed_by_server(connection: CountedConnection) -> bool:

@@ -18,32 +18,35 @@ A process without privileges has <folder> = home/postgres. PostgreSQL refuses to
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
 from spork.errors import Code, SporkError
+from spork.store.embedded_access import (
+    DATABASE,
+    OWNER,
+    RUNTIME,
+    SUPERUSER,
+    Credentials,
+    login,
+    private_folder,
+    read_credentials,
+    socket_folder,
+)
 from spork.store.embedded_host import Binaries, Owner, find_binaries, folder_of, prepare_owner
 from spork.store.embedded_process import ServerProcess, clear_leftovers, postmaster_status
 
 _START_S = 60.0
 _FREE_OCTETS = 128 * 1024 * 1024
-_DATABASE = "spork"
-_SUPERUSER = "postgres"
-_OWNER = "spork_owner"
-_RUNTIME = "spork_server"
 
 # For a machine with little memory that also runs the CA. Durability is at its safest: fsync, full_page_writes and
 # synchronous_commit stay on, and transactions that may be lost say so themselves.
@@ -66,6 +69,8 @@ SETTINGS: Mapping[str, str] = {
     "synchronous_commit": "on",
     "random_page_cost": "1.1",
     "jit": "off",
+    # Memory for parallel workers lies in the data folder: containers have a small /dev/shm, and a kill would leave files there.
+    "dynamic_shared_memory_type": "mmap",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "password_encryption": "scram-sha-256",
@@ -73,15 +78,6 @@ SETTINGS: Mapping[str, str] = {
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] %q%a ",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Passwords of the three logins: who made the server, who owns the database, who serves."""
-
-    superuser: str = field(repr=False)
-    owner: str = field(repr=False)
-    runtime: str = field(repr=False)
 
 
 class EmbeddedPostgres:
@@ -118,15 +114,20 @@ class EmbeddedPostgres:
         home = home.absolute()
         base = home / "postgres"
         try:
-            _private_folder(home, only_if_missing=True)
-            _private_folder(base)
+            private_folder(home, only_if_missing=True)
+            private_folder(base)
             owner = prepare_owner()
             if folder is None:
                 folder = folder_of(home, owner)
             else:
                 owner.private_folder(folder)
             server = cls(
-                home, folder, owner, find_binaries(owner), _credentials(base, folder), {**SETTINGS, **(settings or {})}
+                home,
+                folder,
+                owner,
+                find_binaries(owner),
+                read_credentials(base, folder),
+                {**SETTINGS, **(settings or {})},
             )
             server._take_lock()
         except OSError as error:
@@ -143,17 +144,17 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """Login of the owner: for migrations. `Database.open` steps down from it to the runtime role by itself."""
-        return self._url(_OWNER, self._credentials.owner)
+        return self._url(OWNER, self._credentials.owner)
 
     @property
     def runtime_url(self) -> str:
         """Login of serving processes: reads and writes rows, but can neither change the schema nor the audit log."""
-        return self._url(_RUNTIME, self._credentials.runtime)
+        return self._url(RUNTIME, self._credentials.runtime)
 
     @property
     def superuser_url(self) -> str:
         """For backups and for tests that make databases."""
-        return self._url(_SUPERUSER, self._credentials.superuser)
+        return self._url(SUPERUSER, self._credentials.superuser)
 
     @property
     def alive(self) -> bool:
@@ -196,7 +197,7 @@ class EmbeddedPostgres:
         return socket_folder(self.home, self.folder)
 
     def _url(self, user: str, password: str) -> str:
-        return _login(user, password, self._run)
+        return login(user, password, self._run)
 
     def _take_lock(self) -> None:
         # The descriptor is not inherited, so the lock ends with this process, however that ends.
@@ -251,7 +252,7 @@ class EmbeddedPostgres:
             str(self._binaries.initdb),
             "-D",
             str(unfinished),
-            f"--username={_SUPERUSER}",
+            f"--username={SUPERUSER}",
             f"--pwfile={password}",
         ]
         command += [
@@ -300,87 +301,25 @@ class EmbeddedPostgres:
 
     def _make_roles(self) -> None:
         """The owner of the database, the login of the server, and what both may act as."""
-        url = self.superuser_url.replace(f"/{_DATABASE}?", "/postgres?")
+        url = self.superuser_url.replace(f"/{DATABASE}?", "/postgres?")
         with psycopg.connect(url, autocommit=True) as connection:
             names = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
             if "spork_runtime" not in names:
                 connection.execute("CREATE ROLE spork_runtime NOLOGIN")
-            for name, password in ((_OWNER, self._credentials.owner), (_RUNTIME, self._credentials.runtime)):
+            for name, password in ((OWNER, self._credentials.owner), (RUNTIME, self._credentials.runtime)):
                 verb = sql.SQL("ALTER ROLE" if name in names else "CREATE ROLE")
                 role = sql.Identifier(name)
                 connection.execute(sql.SQL("{} {} LOGIN PASSWORD {}").format(verb, role, sql.Literal(password)))
                 connection.execute(sql.SQL("GRANT spork_runtime TO {}").format(role))
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone():
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
                 connection.execute(
-                    sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(_DATABASE), sql.Identifier(_OWNER))
+                    sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), sql.Identifier(OWNER))
                 )
-            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(_DATABASE)))
+            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(DATABASE)))
             connection.execute(
-                sql.SQL("GRANT CONNECT ON DATABASE {} TO spork_runtime").format(sql.Identifier(_DATABASE))
+                sql.SQL("GRANT CONNECT ON DATABASE {} TO spork_runtime").format(sql.Identifier(DATABASE))
             )
         self._owner.private_file(self.folder / "roles-made", "")
-
-
-def running_urls(home: Path) -> tuple[str, str]:
-    """Logins of owner and serving process at the server that another process runs for this home; nothing is started.
-
-    Raises SporkError(CONFIGURATION) where there never was one.
-    """
-    base = home.absolute() / "postgres"
-    if not (base / "credentials.json").exists():
-        raise SporkError(Code.CONFIGURATION, f"There is no database in {home} yet; `spork up` makes it.")
-    folder = folder_of(home.absolute(), prepare_owner())
-    credentials = _credentials(base, folder)
-    run = socket_folder(home.absolute(), folder)
-    return _login(_OWNER, credentials.owner, run), _login(_RUNTIME, credentials.runtime, run)
-
-
-def _login(user: str, password: str, run: Path) -> str:
-    return f"postgresql://{user}:{password}@/{_DATABASE}?host={quote(str(run), safe='')}"
-
-
-def socket_folder(home: Path, folder: Path) -> Path:
-    """Where the socket lies. Its address holds 107 octets (sun_path), so a deep home gets a short folder elsewhere."""
-    run = folder / "run"
-    if len(os.fsencode(run / ".s.PGSQL.5432")) <= 107:
-        return run
-    record = home / "postgres" / "socket-folder"
-    if record.exists():
-        return Path(record.read_text("utf-8").strip())
-    parent = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108  # The folder itself gets a random name and mode 0700.
-    short = Path(parent) / f"spork-{secrets.token_hex(8)}"
-    _private_folder(short)
-    record.write_text(str(short), "utf-8")
-    return short
-
-
-def _credentials(base: Path, folder: Path) -> Credentials:
-    file = base / "credentials.json"
-    if not file.exists():
-        if (folder / "data" / "PG_VERSION").exists():
-            raise SporkError(
-                Code.CONFIGURATION,
-                f"{file} is gone, and nothing else opens the data in {folder}; restore it from a backup.",
-            )
-        values = {name: secrets.token_urlsafe(24) for name in ("superuser", "owner", "runtime")}
-        temporary = base / "credentials.new"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump(values, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(file)
-    try:
-        return Credentials(**json.loads(file.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
-        raise SporkError(Code.CONFIGURATION, f"{file} is damaged; restore it from a backup.") from error
-
-
-def _private_folder(path: Path, *, only_if_missing: bool = False) -> None:
-    if path.is_dir() and only_if_missing:
-        return
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.chmod(0o700)
 
 
 def _complaint(text: str) -> str:

@@ -348,3 +348,26 @@ async def _refused(database: Database) -> None:
     # Not in a batch: the server sends an error at once, also where it was not asked to send anything yet.
     with pytest.raises(psycopg.errors.DivisionByZero):
         await _fail(database.transaction())
+
+
+async def test_a_lock_held_too_long_is_worth_a_retry(database: Database) -> None:
+    async def insert() -> None:
+        async with database.batch() as connection:
+            await connection.execute("SET LOCAL lock_timeout = '50ms'")
+            await connection.execute("INSERT INTO job (kind, subject) VALUES ('a', 'b')")
+
+    with psycopg.connect(database.url) as other:
+        other.execute("LOCK TABLE job")
+        with pytest.raises(DatabaseUnavailable, match="too busy"):
+            await insert()
+    assert await (await database.execute("SELECT count(*) FROM job")).fetchone() == (0,)
+
+
+async def test_a_statement_that_takes_too_long_is_worth_a_retry(database: Database) -> None:
+    async def sleep() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("SET LOCAL statement_timeout = '50ms'")
+            await connection.execute("SELECT pg_sleep(10)")
+
+    with pytest.raises(DatabaseUnavailable, match="too busy"):
+        await sleep()

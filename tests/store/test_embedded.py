@@ -21,10 +21,11 @@ from store_builders import a_key, a_reservation, an_event, lapse, one, plant_aut
 from spork.errors import Code, DatabaseUnavailable, SporkError
 from spork.ids import Serial
 from spork.store import embedded as embedded_module
-from spork.store import embedded_host
+from spork.store import embedded_access, embedded_host
 from spork.store.certificate import CertificateLedger
 from spork.store.database import Database
-from spork.store.embedded import EmbeddedPostgres, running_urls
+from spork.store.embedded import EmbeddedPostgres
+from spork.store.embedded_access import running_urls, socket_folder
 from spork.store.embedded_process import clear_leftovers
 from spork.store.migrate import migrate
 
@@ -149,7 +150,7 @@ def test_others_find_the_server_that_runs(
     start: Start, home: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start()
-    monkeypatch.setattr(embedded_module, "folder_of", lambda *_: place / "server")
+    monkeypatch.setattr(embedded_access, "folder_of", lambda *_: place / "server")
     assert running_urls(home) == (server.url, server.runtime_url)
     with pytest.raises(SporkError, match="no database"):
         running_urls(place / "elsewhere")
@@ -321,11 +322,30 @@ def test_the_package_is_never_imported(start: Start) -> None:
 def test_a_deep_home_gets_a_short_socket(place: Path) -> None:
     deep = place / ("x" * 100)
     (deep / "home/postgres").mkdir(parents=True)
-    folder = embedded_module.socket_folder(deep / "home", deep / "server")
+    folder = socket_folder(deep / "home", deep / "server")
     assert len(str(folder)) < 90
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert embedded_module.socket_folder(deep / "home", deep / "server") == folder
+    assert socket_folder(deep / "home", deep / "server") == folder
     folder.rmdir()
+
+
+@pytest.mark.parametrize("trap", ["gone", "a link", "open to others"])
+def test_a_short_socket_folder_that_somebody_else_prepared_is_not_used(place: Path, trap: str) -> None:
+    deep = place / ("x" * 100)
+    (deep / "home/postgres").mkdir(parents=True)
+    first = socket_folder(deep / "home", deep / "server")
+    first.rmdir()
+    if trap == "a link":
+        first.symlink_to(place)
+    elif trap == "open to others":
+        first.mkdir(mode=0o755)
+    second = socket_folder(deep / "home", deep / "server")
+    assert second != first
+    second.rmdir()
+    if trap == "a link":
+        first.unlink()
+    elif trap == "open to others":
+        first.rmdir()
 
 
 def test_a_large_log_is_rotated(start: Start, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +356,37 @@ def test_a_large_log_is_rotated(start: Start, home: Path, monkeypatch: pytest.Mo
     start()
     assert (home / "postgres/log.1").stat().st_size == 4096
     assert log.stat().st_size < 4096
+
+
+async def test_durable_commits_are_the_only_ones_that_wait_for_the_disk(start: Start) -> None:
+    """What the statistics call durable is compared with how often the session's own process synchronised the log."""
+    server = start()
+    await migrate(server.url)
+    database = await Database.open(server.superuser_url, min_size=1, max_size=1)
+
+    async def synchronised() -> int:
+        query = """SELECT pg_stat_force_next_flush(), coalesce(sum(fsyncs), 0)::int
+                     FROM pg_stat_get_backend_io(pg_backend_pid()) WHERE object = 'wal'"""
+        await one(database, query)
+        return int((await one(database, query))[1])
+
+    async def work(durable: bool, query: str) -> tuple[int, int]:
+        before = await synchronised()
+        database.statistics.reset()
+        for _ in range(10):
+            async with database.batch(durable=durable) as connection:
+                await connection.execute(query)
+        counted = database.statistics.durable_commits
+        return counted, await synchronised() - before
+
+    insert = "INSERT INTO audit_event (actor, action, subject) VALUES ('a', 'b', 'c')"
+    counted, seen = await work(True, insert)
+    assert counted == 10
+    # A background process may have been faster now and then.
+    assert 0 < seen <= 10
+    assert await work(False, insert) == (0, 0)
+    assert await work(True, "SELECT count(*) FROM audit_event") == (0, 0)
+    await database.close()
 
 
 async def test_a_kill_between_reserve_and_record_leaves_the_serial_known_and_revoked(start: Start) -> None:
