@@ -114,6 +114,106 @@ def test_it_runs_as_an_unprivileged_user_of_its_own(start: Start) -> None:
         assert "0" not in groups.split()[1:]
 
 
+_UNPRIVILEGED = """
+import sys, psycopg
+from pathlib import Path
+from spork.store.embedded import EmbeddedPostgres
+server = EmbeddedPostgres.start(Path(sys.argv[1]), settings={"shared_buffers": "32MB"})
+with psycopg.connect(server.runtime_url) as connection:
+    print(connection.execute("SELECT current_user").fetchone()[0], server.folder)
+server.stop()
+"""
+
+
+def test_without_privileges_everything_lies_in_the_home(place: Path, cannot_run: Callable[[str], None]) -> None:
+    if os.geteuid() != 0:
+        cannot_run("the other tests run without privileges already")
+    owner = embedded_host.prepare_owner()
+    python = f"/usr/bin/python3.{sys.version_info.minor}"
+    folders = ":".join([str(Path(psycopg.__file__).parents[1]), str(Path(embedded_module.__file__).parents[2])])
+    unprivileged = {**owner.popen_arguments(), "env": {"PATH": "/usr/bin:/bin", "PYTHONPATH": folders}, "cwd": "/"}
+    probe = (
+        subprocess.run([python, "-c", "import spork.store.embedded"], check=False, capture_output=True, **unprivileged)
+        if (Path(python).exists())
+        else None
+    )
+    if probe is None or probe.returncode != 0:
+        cannot_run("an unprivileged user cannot reach this Python environment")
+    home = place / "mine"
+    owner.private_folder(home)
+    command = [python, "-c", _UNPRIVILEGED, str(home)]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, **unprivileged)
+    assert result.stdout.split() == ["spork_server", str(home / "postgres")], result.stderr
+    assert result.stderr == ""
+
+
+def _host_without_user(monkeypatch: pytest.MonkeyPatch, programs: dict[str, int]) -> list[list[str]]:
+    """A host where root starts it, nobody made the user yet, and these programs are installed with these results."""
+    ran: list[list[str]] = []
+    made: list[str] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        code = programs[command[0]]
+        made.extend([] if code else [command[-1]])
+        return subprocess.CompletedProcess(command, code, "", f"{command[0]}: cannot lock /etc/passwd" if code else "")
+
+    def getpwnam(name: str) -> object:
+        if name in made:
+            return pwd.struct_passwd((name, "x", 998, 998, "", "/var/lib/spork", "/usr/sbin/nologin"))
+        raise KeyError(name)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(pwd, "getpwnam", getpwnam)
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
+    return ran
+
+
+@pytest.mark.parametrize(
+    "programs", [{"useradd": 0}, {"adduser": 0}, {"useradd": 1, "adduser": 0}], ids=["useradd", "adduser", "both"]
+)
+def test_the_system_user_is_made_and_said_aloud(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], programs: dict[str, int]
+) -> None:
+    monkeypatch.setattr(embedded_host, "STATE", tmp_path / "spork")
+    ran = _host_without_user(monkeypatch, programs)
+    owner = embedded_host.prepare_owner()
+    assert (owner.uid, owner.gid, owner.switch) == (998, 998, True)
+    assert {command[0] for command in ran} == set(programs)
+    assert all("--system" in command for command in ran)
+    assert "making the system user 'spork'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("programs", [{}, {"useradd": 1}], ids=["no program", "a program that fails"])
+def test_a_system_user_that_cannot_be_made_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, programs: dict[str, int]
+) -> None:
+    _host_without_user(monkeypatch, programs)
+    with pytest.raises(SporkError) as caught:
+        embedded_host.prepare_owner()
+    assert caught.value.code is Code.CONFIGURATION
+    assert "SPORK_DATABASE_URL" in caught.value.detail
+
+
+def test_a_home_made_anew_never_meets_the_old_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(embedded_host, "STATE", tmp_path / "state")
+    (tmp_path / "state").mkdir()
+    home, owner = tmp_path / "home", embedded_host.Owner(os.geteuid(), os.getegid(), switch=True)
+    (home / "postgres").mkdir(parents=True)
+    first = embedded_host.folder_of(home, owner)
+    assert embedded_host.folder_of(home, owner) == first
+    shutil.rmtree(home)
+    (home / "postgres").mkdir(parents=True)
+    assert embedded_host.folder_of(home, owner) != first
+    assert str(first) in capsys.readouterr().err
+    (home / "postgres/folder").write_text("../../etc\n")
+    with pytest.raises(SporkError, match="does not hold the name"):
+        embedded_host.folder_of(home, owner)
+
+
 def test_passwords_are_nowhere_but_in_the_file(start: Start, home: Path) -> None:
     server = start()
     secrets = json.loads((home / "postgres/credentials.json").read_text()).values()
