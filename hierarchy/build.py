@@ -21,7 +21,7 @@ from spork.errors import Code, SporkError
 from spork.hierarchy.classes import ChangeClass
 from spork.hierarchy.fields import CERTIFIED_FIELDS, changed_fields
 from spork.hierarchy.model import DeclaredAuthority, DeclaredCrossCertificate, Hierarchy
-from spork.hierarchy.plan import Action, Plan, Step, Target, plan
+from spork.hierarchy.plan import plan
 from spork.hierarchy.ports import (
     AuthorityState,
     CrossState,
@@ -34,6 +34,7 @@ from spork.hierarchy.ports import (
 )
 from spork.hierarchy.preview import validity_window
 from spork.hierarchy.snapshot import PROFILE_OF, stored_chain, stored_snapshot
+from spork.hierarchy.steps import Action, Plan, Step, Target
 from spork.ids import AuthorityId, KeyId
 from spork.issuance.ports import AuditEvent, IdempotencyKey, Recorded, SignerSource
 from spork.issuance.request import IssuanceRequest

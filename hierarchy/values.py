@@ -83,7 +83,8 @@ def _from_rfc4514(text: str, path: Path, problems: Problems) -> x509.Name:
         name = x509.Name([])
     if not name.rdns:
         problems.add(
-            path, f"{text!r} is not a distinguished name as RFC 4514 writes it, such as 'CN=Root CA,O=Example'."
+            path,
+            f"{text!r} is not a distinguished name as RFC 4514 writes it, such as 'CN=Root CA,O=Example' without blanks.",
         )
         return STAND_IN_NAME
     for attribute in name:

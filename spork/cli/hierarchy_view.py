@@ -13,8 +13,8 @@ from rich.tree import Tree
 
 from spork.hierarchy.classes import ChangeClass
 from spork.hierarchy.model import DeclaredIssuer, Hierarchy
-from spork.hierarchy.plan import Plan, Step
 from spork.hierarchy.preview import PreviewedCertificate
+from spork.hierarchy.steps import Plan, Step
 
 _STYLES = {
     ChangeClass.NONE: "dim",

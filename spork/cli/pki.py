@@ -16,8 +16,8 @@ import click
 if TYPE_CHECKING:
     from spork.hierarchy.build import Built
     from spork.hierarchy.model import Hierarchy
-    from spork.hierarchy.plan import Plan
     from spork.hierarchy.ports import TreeState
+    from spork.hierarchy.steps import Plan
     from spork.services import Services
     from spork.settings import Settings
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -208,3 +210,41 @@ def test_kinds_of_ca_have_a_profile_each() -> None:
         AuthorityKind.POLICY,
         AuthorityKind.ISSUING,
     ]
+
+
+class _Busy:
+    """A pipeline whose reservation of an interrupted run has still to lapse."""
+
+    def __init__(self, inner: Any, refusals: int) -> None:
+        self._inner = inner
+        self.refusals = refusals
+
+    async def issue(self, request: Any) -> Any:
+        if self.refusals:
+            self.refusals -= 1
+            raise SporkError(Code.IN_PROGRESS, "The same request is being answered already.", retry_after_s=5)
+        return await self._inner.issue(request)
+
+
+async def test_a_build_waits_for_the_reservation_of_an_interrupted_one_and_says_so_once() -> None:
+    waits: list[float] = []
+    said: list[str] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    workshop = World().workshop
+    busy = replace(workshop, pipeline=_Busy(workshop.pipeline, 3), sleep=sleep)
+    await build(a_tree(), busy, progress=said.append)
+    assert waits == [5.0, 5.0, 5.0]
+    assert len([sentence for sentence in said if "interrupted" in sentence]) == 1
+
+
+async def test_a_build_does_not_wait_for_ever() -> None:
+    async def sleep(seconds: float) -> None:
+        pass
+
+    workshop = World().workshop
+    with pytest.raises(SporkError) as refusal:
+        await build(a_tree(), replace(workshop, pipeline=_Busy(workshop.pipeline, 10**6), sleep=sleep))
+    assert refusal.value.code is Code.IN_PROGRESS

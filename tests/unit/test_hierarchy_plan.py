@@ -11,8 +11,9 @@ from tree_world import ISSUER, ISSUING, NOW, POLICY, ROOT, STATUS_URL, TREE, Wor
 from spork.hierarchy.build import build
 from spork.hierarchy.classes import ChangeClass
 from spork.hierarchy.model import Hierarchy
-from spork.hierarchy.plan import Action, Plan, Step, plan
+from spork.hierarchy.plan import plan
 from spork.hierarchy.ports import TreeState
+from spork.hierarchy.steps import Action, Plan, Step
 from spork.ids import AuthorityId
 
 LIMITED = ISSUING + 'policies = ["1.3.6.1.4.1.99999.1"]\n'
