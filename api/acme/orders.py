@@ -50,11 +50,13 @@ async def new_order(call: Call) -> Response:
         await sender.look_up(connection)
         account_id = call.account_id()
         found = await acme_authorization.reusable(connection, account_id, wanted, now + REUSE_MARGIN)
-        recent = await acme_order.count_since(connection, account_id, now - timedelta(hours=1), ORDERS_PER_HOUR)
+        since = now - timedelta(hours=1)
+        limited = call.door.services.settings.acme_rate_limits
+        recent = await acme_order.count_since(connection, account_id, since, ORDERS_PER_HOUR) if limited else None
         account = await sender.account()
         _require_default_profile(payload)
         check_identifiers(identifiers, call.issuer, call.configuration)
-        if call.door.services.settings.acme_rate_limits:
+        if recent is not None:
             _require_moderation((await recent.fetchone() or [0])[0])
         reusable: list[Reusable] = await found.fetchall()
         new, ids = _authorizations(call, identifiers, reusable)

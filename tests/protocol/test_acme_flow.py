@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
+from dataclasses import replace
 
 import pytest
 from acme_world import Client, World, a_csr, b64, client, problem_of, some_name, world  # noqa: F401 - fixtures
@@ -12,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from x509_world import a_root
 
+from spork.api.acme import orders
 from spork.errors import Code, SporkError
 from spork.store.database import Database
 from spork.x509.profile import CAConstraints
@@ -131,6 +134,38 @@ async def test_one_account_with_sixteen_concurrent_orders_gets_no_error(world: W
         assert await asyncio.gather(*(flow(app) for _ in range(16))) == [2] * 16
     assert await _certificates(world.database) == 16
     assert len(world.validated) == 16
+
+
+async def test_an_ip_address_is_certified_where_the_policy_permits_it(world: World, client: Client) -> None:
+    world.thumbprint = client.key.thumbprint()
+    address = ipaddress.ip_address("127.0.0.1")
+    async with world.working(), world.client(world.app()) as other:
+        other.key, other.kid = client.key, client.kid
+        placed = await other.post(other.url("new-order"), {"identifiers": [{"type": "ip", "value": "127.0.0.1"}]})
+        await other.answer(placed.json())
+        for _ in range(200):
+            order = (await other.post(placed.headers["location"])).json()
+            if order["status"] != "pending":
+                break
+            await asyncio.sleep(0.05)
+        done = await other.post(order["finalize"], {"csr": b64(a_csr([], more=[x509.IPAddress(address)]))})
+        leaf = x509.load_pem_x509_certificates((await other.post(done.json()["certificate"])).content)[0]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.IPAddress) == [address]
+
+
+async def test_an_account_that_places_very_many_orders_is_slowed_down(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "ORDERS_PER_HOUR", 2)
+    answers = [await client.new_order(some_name()) for _ in range(3)]
+    assert [one.status_code for one in answers] == [201, 201, 429]
+    assert problem_of(answers[2]) == (429, "rateLimited")
+    assert answers[2].headers["retry-after"]
+    world.settings = replace(world.settings, acme_rate_limits=False)
+    async with world.client(world.app()) as other:
+        other.key, other.kid = client.key, client.kid
+        assert (await other.new_order(some_name())).status_code == 201
 
 
 async def test_an_order_rests_on_earlier_proofs_of_the_same_account_only(world: World, client: Client) -> None:
