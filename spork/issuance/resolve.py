@@ -6,12 +6,17 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 
+from spork.errors import Code, SporkError
 from spork.issuance.request import IssuanceRequest
 from spork.x509.names import EMPTY_NAME, NameKind, common_name
 from spork.x509.profile import SubjectRule
 
 BACKDATE = timedelta(seconds=60)
 """notBefore lies this far back, so that clients whose clocks are slow accept a fresh certificate."""
+
+MAX_BACKDATE = timedelta(hours=1)
+"""A certificate that began before it was issued could vouch for signatures from before a revocation."""
+MAX_POSTDATE = timedelta(days=30)
 
 _COMMON_NAME_LIMIT = 64
 """ub-common-name (RFC 5280 appendix A.1)."""
@@ -21,8 +26,14 @@ def validity_of(request: IssuanceRequest, now: datetime) -> tuple[datetime, date
     """The validity, notBefore and notAfter in UTC, whole seconds; notAfter is inclusive (RFC 5280 section 4.1.2.5).
 
     Where the request leaves the end open, it is the earliest of what profile, issuer, grant and the CA itself allow.
-    What the request states is taken as it is, for the rules to judge.
+    What the request states is taken as it is, for the rules to judge; only a beginning that lies too far back or ahead is
+    refused here, since rules know no time. Raises SporkError(POLICY_REFUSED).
     """
+    if request.not_before is not None and not now - MAX_BACKDATE <= request.not_before <= now + MAX_POSTDATE:
+        raise SporkError(
+            Code.POLICY_REFUSED,
+            f"notBefore {request.not_before:%Y-%m-%dT%H:%M:%SZ} is more than an hour ago or more than thirty days ahead.",
+        )
     floor = request.authority.certificate.not_valid_before_utc if request.authority.certificate else None
     not_before = request.not_before or max(now - BACKDATE, floor or now - BACKDATE)
     if request.not_after is not None:

@@ -204,6 +204,14 @@ async def test_validity_counts_its_last_second() -> None:
     assert recorded.not_after - recorded.not_before + timedelta(seconds=1) == timedelta(days=7)
 
 
+@pytest.mark.parametrize("away", [timedelta(hours=-2), timedelta(days=31)], ids=["two hours ago", "in a month"])
+async def test_a_beginning_far_from_now_is_refused(away: timedelta) -> None:
+    ca, ledger = a_ca(), Ledger()
+    with pytest.raises(SporkError) as refused:
+        await a_pipeline(ca, ledger).issue(a_request(ca, not_before=NOW + away))
+    assert (refused.value.code, ledger.calls) == (Code.POLICY_REFUSED, [])
+
+
 @pytest.mark.parametrize("algorithm", ["rsa-3072", "ml-dsa-65"])
 async def test_a_slow_signature_does_not_hold_up_the_event_loop(algorithm: str) -> None:
     root = a_root()
