@@ -80,7 +80,7 @@ async def list_events(
         add('action COLLATE "C" >= %s', wanted.action)
         add('action COLLATE "C" < %s', wanted.action[:-1] + "/")
     else:
-        add("action = %s", wanted.action)
+        add('action COLLATE "C" = %s', wanted.action)
     where: LiteralString = " AND ".join(conditions) or "true"
     query: LiteralString = f"SELECT {_COLUMNS} FROM audit_event WHERE {where} ORDER BY id DESC LIMIT %s"
     rows = await database.execute(query, [*values, min(limit, LARGEST_PAGE)], row_factory=class_row(RecordedEvent))

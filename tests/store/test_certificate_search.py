@@ -340,6 +340,22 @@ async def test_statuses_and_crl_scans_use_indexes(big: Database) -> None:
         assert "Seq Scan on revocation" not in plan, plan
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "actor = 'a77'",
+        "subject = 's77'",
+        """action COLLATE "C" = 'x77'""",
+        """action COLLATE "C" >= 'x77' AND action COLLATE "C" < 'x78'""",
+        "true",
+    ],
+    ids=["actor", "subject", "action", "prefix of an action", "all"],
+)
+async def test_every_list_of_the_audit_log_uses_an_index(big: Database, where: str) -> None:
+    plan = await _plan(big, f"SELECT id FROM audit_event WHERE {where} ORDER BY id DESC LIMIT 100", None)
+    assert "Seq Scan" not in plan, plan
+
+
 async def test_expiry_pages_use_an_index(big: Database) -> None:
     where = "c.state = 'issued' AND r.certificate_id IS NULL AND c.not_after < %s AND (c.not_after, c.id) > (%s, -1)"
     plan = await _plan(
