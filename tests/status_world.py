@@ -60,7 +60,7 @@ default = true
 names.permit.dns = ["**.test"]
 """
 WEB, OTHER, ROOT = AuthorityId("web"), AuthorityId("other"), AuthorityId("status-root-ca")
-_PASSPHRASES = {kind: Passphrases(f"only for these tests: {kind}".encode()) for kind in ("online", "sealed")}
+PASSPHRASES = {kind: Passphrases(f"only for these tests: {kind}".encode()) for kind in ("online", "sealed")}
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class StatusWorld:
     async def replica(self) -> StatusApplication:
         """A further process, as far as the status address is concerned: its own connections, caches and feed."""
         database = await Database.open(self.services.database.url, min_size=1, max_size=6)
-        services = await wire(self.services.settings, database, {"online": _PASSPHRASES["online"]}, False, self.clock)
+        services = await wire(self.services.settings, database, {"online": PASSPHRASES["online"]}, False, self.clock)
         app = application(services)
         self.replicas.append((database, app))
         return app
@@ -182,7 +182,7 @@ async def a_status_world(
 ) -> AsyncIterator[StatusWorld]:
     """Builds the tree and closes all replicas at the end."""
     clock = clock or SystemClock()
-    services = await wire(Settings(home=home, status_url=status_url), database, _PASSPHRASES, True, clock)
+    services = await wire(Settings(home=home, status_url=status_url), database, PASSPHRASES, True, clock)
     workshop = Workshop(
         store=services.authorities,  # type: ignore[arg-type]
         keys=services.keys,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ import pytest
 import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from status_world import WEB, StatusWorld, a_status_world
+from status_world import PASSPHRASES, WEB, StatusWorld, a_status_world
 
 from spork.api.crl.publication import ensure_crls, publisher
 from spork.api.ocsp.signing import renew_responders
@@ -24,6 +25,7 @@ from spork.issuance.crl_schedule import CRLKind, CRLScope
 from spork.issuance.ports import Recorded
 from spork.issuance.revoke import Reason
 from spork.store.database import Database
+from spork.x509.der import CRLTBS, sign
 
 pytestmark = [pytest.mark.protocol, pytest.mark.store]
 
@@ -226,6 +228,90 @@ async def test_pkilint_finds_nothing_in_lists_and_answers(served: Served) -> Non
         path = served.folder / "answer.der"
         path.write_bytes(answer.content)
         assert await _lint("lint_ocsp_response", "lint", path) == ""
+
+
+async def _spork(served: Served, *arguments: str | Path) -> tuple[int, str]:
+    """Runs our own command line on the host of the CA; gives its exit code and its whole output."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SPORK_DATABASE_URL": served.world.services.database.url,
+        "SPORK_HOME": str(served.folder),
+    }
+    for name, passphrases in PASSPHRASES.items():
+        file = served.folder / ("passphrase" if name == "online" else "sealed-passphrase")
+        file.touch(mode=0o600)
+        file.write_bytes(passphrases.current + b"\n")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "spork", *map(str, arguments), env=environment,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode or 0, output.decode()
+
+
+@pytest.mark.parametrize("served", [("ecdsa-p256", ""), ("ml-dsa-65", "")], indirect=True, ids=str)
+async def test_our_own_client_asks_and_checks(served: Served) -> None:
+    good, revoked = await served.world.issue(), await served.world.issue()
+    await served.world.revoke(revoked, Reason.superseded)
+    _, web = await served.world.write_chain(served.folder)
+    files = [served.file(good), served.file(revoked)]
+
+    one = await _spork(served, "ocsp", "query", "--issuer", web, "--cert", files[0], "-o", "json")
+    by_get = await _spork(
+        served, "ocsp", "query", "--issuer", web, "--cert", files[0], "--get", "--no-nonce", "--hash", "sha256"
+    )
+    both = await _spork(served, "ocsp", "query", "--issuer", web, "--cert", files[0], "--cert", files[1])
+    unknown = await _spork(served, "ocsp", "query", "--issuer", web, "--serial", "4242", "--url", f"{served.url}/ocsp")
+    foreign = await _spork(
+        served, "ocsp", "query", "--issuer", files[0], "--serial", "42", "--url", f"{served.url}/ocsp"
+    )
+
+    assert one[0] == 0
+    assert '"status": "good"' in one[1]
+    assert by_get[0] == 0
+    assert "good" in by_get[1]
+    assert both[0] == 3
+    assert "revoked" in both[1]
+    assert "superseded" in both[1]
+    assert (unknown[0], "unknown" in unknown[1]) == (0, True)
+    assert (foreign[0], "unauthorized" in foreign[1]) == (3, True)
+
+
+async def test_lists_are_published_and_shown_from_the_command_line(served: Served) -> None:
+    revoked = await served.world.issue()
+    await served.world.revoke(revoked, Reason.superseded)
+    sealed = await _spork(served, "crl", "publish", "--local", "--ca", "status-root-ca")
+    online = await _spork(served, "crl", "publish", "--local", "--ca", "web")
+    shown = await _spork(served, "crl", "show", f"{served.url}/crl/web/1.crl")
+    nothing = await _spork(served, "crl", "show", f"{served.url}/crl/no/1.crl")
+
+    assert sealed == (0, "status-root-ca/1: full list number 2 with 0 entries\n")
+    assert online == (0, "web/1: full list number 2 with 1 entries\n")
+    assert shown[0] == 0
+    assert f"{revoked.serial:X}" in shown[1]
+    assert "superseded" in shown[1]
+    assert (nothing[0], "answers 404" in nothing[1]) == (4, True)
+
+
+async def test_a_list_is_written_out_signed_elsewhere_and_imported(served: Served) -> None:
+    await served.world.revoke(await served.world.issue(), Reason.superseded)
+    tbs, signed = served.folder / "list.tbs", served.folder / "list.crl"
+    written = await _spork(served, "crl", "tbs", "--ca", "web", "--output", tbs)
+    authority = await served.world.services.authorities.authority(WEB)
+    assert authority.key_id is not None
+    signer = await served.world.services.keys.signer(authority.key_id)
+    signed.write_bytes(sign(CRLTBS(tbs.read_bytes()), signer))
+    damaged = served.folder / "damaged.crl"
+    damaged.write_bytes(signed.read_bytes()[:-4] + b"\x00" * 4)
+
+    refused = await _spork(served, "crl", "import", damaged)
+    imported = await _spork(served, "crl", "import", signed)
+    again = await _spork(served, "crl", "import", signed)
+
+    assert written[0] == 0
+    assert refused[0] in (1, 3)
+    assert imported == (0, "web/1: list number 2 with 1 entries is published.\n")
+    assert again[0] == 5
 
 
 async def _lint(program: str, *arguments: str | Path) -> str:

@@ -23,6 +23,7 @@ from spork.issuance.publish import CRLPublisher, PublishedCRL
 from spork.issuance.revoke import Reason
 from spork.store.crl import CRLStore
 from spork.store.database import Database
+from spork.store.outbox import Outbox
 from spork.x509.crl import CRLHeader, build_tbs, encode_entries, entries_of, read_crl
 from spork.x509.der import CRLTBS, sign, wrap
 
@@ -516,6 +517,20 @@ async def test_the_message_of_a_revocation_publishes_its_ca(database: Database) 
 
         assert await numbers(database) == [(1, True), (2, True)]
         assert await numbers(database, "other") == [(1, True)]
+
+
+async def test_messages_of_the_outbox_are_worked_off(world: StatusWorld, database: Database) -> None:
+    for _ in range(3):
+        await world.revoke(await world.issue(), Reason.superseded)
+    await database.execute("INSERT INTO outbox (kind, payload) VALUES ('nobody knows', '{}')")
+    outbox = Outbox(database)
+
+    assert await workers.deliver(world.services, outbox) == 4
+    assert await workers.deliver(world.services, outbox) == 0
+
+    assert await numbers(database) == [(1, True)]
+    rows = await (await database.execute("SELECT kind, last_error FROM outbox")).fetchall()
+    assert [(kind, bool(error)) for kind, error in rows] == [("nobody knows", True)]
 
 
 async def test_the_workers_make_lists_and_responders_and_end_when_told(world: StatusWorld, database: Database) -> None:
