@@ -54,7 +54,7 @@ def issue(connection: ContextOptions, **options: Any) -> None:
 def list_administrators(connection: ContextOptions, state: str | None, output: str) -> None:
     """List administrators, newest first."""
     from spork.cli.client import connect
-    from spork.cli.output import left, show_list, when
+    from spork.cli.output import expiry, show_list, when
 
     with connect(connection) as client:
         items = list(client.pages("/admins", {"state": state}, None))
@@ -66,7 +66,7 @@ def list_administrators(connection: ContextOptions, state: str | None, output: s
             ("LEVEL", lambda a: a["level"]),
             ("STATE", lambda a: a["state"]),
             ("ISSUERS", lambda a: "all" if a["issuers"] is None else ", ".join(a["issuers"]) or "none"),
-            ("EXPIRES", lambda a: f"{when(a['notAfter'])} ({left(a['notAfter'])})"),
+            ("EXPIRES", lambda a: expiry(a["notAfter"])),
             ("SERIAL", lambda a: a["serial"]),
         ],
         [("MADE BY", lambda a: a["requester"]), ("SINCE", lambda a: when(a["notBefore"]))],

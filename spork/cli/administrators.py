@@ -15,7 +15,7 @@ import click
 from cryptography import x509
 
 from spork.bootstrap import issue_admin, p12_bytes
-from spork.cli.client import connect, fresh_idempotency_key
+from spork.cli.client import connect, fresh_idempotency_key, may_have_happened
 from spork.cli.context import ContextOptions
 from spork.cli.material import (
     NewKey,
@@ -77,7 +77,7 @@ def issue_administrator(connection: ContextOptions, options: AdminOptions) -> No
         )
     except SporkError as error:
         # After a broken connection the certificate may exist, so the key stays; after a refusal it does not.
-        if error.code is not Code.UNAVAILABLE:
+        if not may_have_happened(error):
             take_back()
         raise
     certificate = x509.load_der_x509_certificate(der_of(answer["pem"].encode("ascii"), "the answer"))

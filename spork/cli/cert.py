@@ -86,7 +86,7 @@ def list_certificates(
     from datetime import UTC, datetime, timedelta
 
     from spork.cli.client import connect
-    from spork.cli.output import left, show_list, when
+    from spork.cli.output import expiry, show_list, when
 
     if expires_within is not None:
         expires_before = datetime.now(UTC) + timedelta(seconds=expires_within)
@@ -100,12 +100,12 @@ def list_certificates(
         [
             ("SERIAL", lambda c: c["serial"]),
             ("STATE", lambda c: c["state"]),
-            ("SUBJECT", lambda c: c["subject"] or ", ".join(c["names"][:1])),
+            ("EXPIRES", lambda c: expiry(c["notAfter"])),
             ("PROFILE", lambda c: c["profile"]),
-            ("CA", lambda c: c["authority"]),
-            ("EXPIRES", lambda c: f"{when(c['notAfter'])} ({left(c['notAfter'])})"),
+            ("SUBJECT", lambda c: c["subject"] or ", ".join(c["names"][:1])),
         ],
         [
+            ("CA", lambda c: c["authority"]),
             ("ISSUER", lambda c: c["issuer"]),
             ("REQUESTER", lambda c: c["requester"]),
             ("NAMES", lambda c: ", ".join(c["names"])),

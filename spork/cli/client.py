@@ -72,12 +72,19 @@ class AdminClient:
         except httpx.TimeoutException as error:
             raise _ConnectionLost(f"{self._server} did not answer in time; is the CA running and reachable?") from error
         except httpx.ConnectError as error:
-            raise SporkError(Code.UNAVAILABLE, _why_no_connection(self._server, error)) from error
+            raise NotSent(_why_no_connection(self._server, error)) from error
         except httpx.TransportError as error:
             raise _ConnectionLost(_why_broken(self._server, error)) from error
         if answer.is_error:
             raise _refusal(answer)
         return answer
+
+
+class NotSent(SporkError):
+    """There was no connection, so the request was certainly not carried out."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Code.UNAVAILABLE, detail)
 
 
 class _ConnectionLost(SporkError):
@@ -100,6 +107,11 @@ def connect(options: ContextOptions) -> Iterator[AdminClient]:
         headers={"User-Agent": f"spork/{__version__}", "Accept": "application/json"},
     ) as http:
         yield AdminClient(http, context.server)
+
+
+def may_have_happened(error: SporkError) -> bool:
+    """Whether what was asked for may have been done although it failed here: the connection or the database broke in between."""
+    return error.code is Code.UNAVAILABLE and not isinstance(error, NotSent)
 
 
 def fresh_idempotency_key() -> str:
@@ -178,5 +190,7 @@ def _refusal(answer: httpx.Response) -> SporkError:
             Code.INTERNAL, f"The server answered {answer.status_code} without saying why; is it a SPORK CA?"
         )
     for sub in document.get("subproblems") or ():
-        detail += f" {sub.get('name')}: {sub.get('detail')}"
+        # Where there is only one name to blame, the whole refusal and its part say the same.
+        if str(sub.get("detail")) not in detail:
+            detail += f" {sub.get('name')}: {sub.get('detail')}"
     return SporkError(code, detail)

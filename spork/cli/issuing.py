@@ -11,7 +11,7 @@ from typing import Any
 import click
 from cryptography import x509
 
-from spork.cli.client import AdminClient, connect, fresh_idempotency_key
+from spork.cli.client import AdminClient, connect, fresh_idempotency_key, may_have_happened
 from spork.cli.context import ContextOptions
 from spork.cli.lookup import certificate_path, find
 from spork.cli.material import (
@@ -156,7 +156,7 @@ def _obtain(
         answer = ask(pem_request(key.key, *wanted))
     except SporkError as error:
         # After a broken connection the certificate may exist, so the key stays; after a refusal it does not.
-        if error.code is not Code.UNAVAILABLE:
+        if not may_have_happened(error):
             take_back()
         raise
     _finish(to, out, key_file, answer)
@@ -210,7 +210,7 @@ def _show_trace(answer: dict[str, Any], output: str) -> None:
                 ("Subject", answer["subject"] or "(empty)"),
                 ("Names", answer["names"]),
                 ("Validity", f"{when(answer['notBefore'])} to {when(answer['notAfter'])}"),
-                ("Policy", trace_lines(answer["verdicts"])),
+                ("Policy", trace_lines(answer["verdicts"], output)),
             ]
         )
     if not answer["allowed"]:

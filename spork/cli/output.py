@@ -5,6 +5,7 @@ JSON and YAML are what the API answered, member for member; tables may change. L
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ import click
 
 FORMATS: Final = ("table", "wide", "json", "yaml")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_WHOLE: Final = frozenset({"SERIAL", "STATE", "EXPIRES", "WHEN", "ID"})
 Column = tuple[str, Callable[[Mapping[str, Any]], Any]]
 """A heading, and what of an item stands below it."""
 
@@ -93,6 +95,11 @@ def left(text: str | None) -> str:
     return f"{seconds // 60}m"
 
 
+def expiry(text: str) -> str:
+    """The date of an instant of the API with how long it is until then: `2027-02-22 (89d)`."""
+    return f"{_instant(text):%Y-%m-%d} ({left(text)})"
+
+
 def _instant(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
@@ -106,13 +113,18 @@ def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        # What is copied from the screen must not be broken over lines.
+        table.add_column(heading, overflow="fold", no_wrap=heading in _WHOLE)
     for row in rows:
         # Text objects, so that square brackets in a name are no markup.
         table.add_row(*(Text(text) for text in row))
-    terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=None if terminal else 10_000, highlight=False, soft_wrap=False)
-    console.print(table)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    plain = io.StringIO()
+    Console(file=plain, width=10_000, highlight=False).print(table)
+    # Columns are padded to their width, the last one as well, which nobody wants in a pipe.
+    click.echo("\n".join(line.rstrip() for line in plain.getvalue().splitlines()))
 
 
 def yaml_text(data: Any) -> str:

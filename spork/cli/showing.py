@@ -39,7 +39,7 @@ def show_certificate(connection: ContextOptions, which: str, output: str) -> Non
         ),
         ("Requester", found["requester"]),
         ("Evidence", " ".join(str(evidence[key]) for key in ("kind", "reference") if key in evidence)),
-        ("Policy", trace_lines(found["trace"])),
+        ("Policy", trace_lines(found["trace"], output)),
     ]
     show_fields(fields)
 
@@ -54,10 +54,13 @@ def show_file(path: Path, output: str) -> None:
         show_fields(fields)
 
 
-def trace_lines(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line for each verdict; a refusal says why."""
+def trace_lines(verdicts: Sequence[Mapping[str, Any]], output: str) -> list[str]:
+    """One line for each refusal and how many rules agreed; with -o wide one line for each rule."""
+    shown = [verdict for verdict in verdicts if output == "wide" or not verdict.get("passed")]
     lines = []
-    for verdict in verdicts:
+    if output != "wide" and verdicts:
+        lines.append(f"{sum(1 for v in verdicts if v.get('passed'))} rules agreed (-o wide names them)")
+    for verdict in shown:
         mark = "ok " if verdict.get("passed") else "NO "
         about = " ".join(str(verdict[key]) for key in ("name", "reason") if verdict.get(key))
         lines.append(f"{mark} {verdict.get('rule')}{': ' + about if about else ''}")
