@@ -162,4 +162,5 @@ def _scalar(value: Any) -> str:
     ambiguous = value.lower() in ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
     if plain.isascii() and plain.isalnum() and value[0].isalpha() and not ambiguous:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    # YAML forbids some characters that JSON leaves as they are, and does not join surrogates, which JSON escapes with.
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in json.dumps(value, ensure_ascii=False))
