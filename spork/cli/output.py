@@ -61,9 +61,13 @@ def show_fields(fields: Sequence[tuple[str, Any]]) -> None:
 
 def show_data(data: Any, output: str) -> None:
     """Prints JSON or YAML."""
-    click.echo(
-        json.dumps(data, indent=2, ensure_ascii=False) if output == "json" else yaml_text(data), nl=output == "json"
-    )
+    click.echo(json_text(data) if output == "json" else yaml_text(data), nl=output == "json")
+
+
+def json_text(data: Any) -> str:
+    """JSON with letters of every script as they are, and with escapes for what could steer a terminal."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def cell(value: Any) -> str:
