@@ -174,7 +174,7 @@ class CRLPublisher:
         number = self._check_header(read, state, authority)
         version = await self._store.reserved(state.scope, number)
         await self._check_entries(read, state)
-        audit = _audit(state.scope, CRLKind.FULL, number, len(read.crl), read.der, actor)
+        audit = _audit(state.scope, CRLKind.FULL, number, len(read.crl), read.sha256, actor)
         dates = (read.this_update, read.next_update or read.this_update)
         await self._store.record(state.scope, number, read.der, version, len(read.crl), audit, dates)
         return PublishedCRL(state.scope, CRLKind.FULL, number, len(read.crl), read.der)
@@ -199,8 +199,8 @@ class CRLPublisher:
         # Opened first, so that a key that is not there costs no number.
         signer = await self._signer(authority)
         number, version, count, tbs = await self._build(authority, state, kind)
-        der = await asyncio.to_thread(_signed, tbs, signer)
-        audit = _audit(state.scope, kind, number, count, der, actor)
+        der, digest = await asyncio.to_thread(_signed, tbs, signer)
+        audit = _audit(state.scope, kind, number, count, digest, actor)
         await self._store.record(state.scope, number, der, version, count, audit)
         return PublishedCRL(state.scope, kind, number, count, der)
 
@@ -308,14 +308,15 @@ def _base_of(state: ScopeState, kind: CRLKind) -> int | None:
     return state.full.number
 
 
-def _signed(tbs: CRLTBS, signer: Signer) -> bytes:
-    """Signs, and verifies before anybody sees it."""
+def _signed(tbs: CRLTBS, signer: Signer) -> tuple[bytes, bytes]:
+    """Signs, and verifies before anybody sees it; gives the list and its SHA-256."""
     signature = signer.sign(tbs)
     verify_signature(load_public_key(signer.spki), signer.algorithm, tbs.der, signature)
-    return wrap(tbs, signer.algorithm, signature)
+    der = wrap(tbs, signer.algorithm, signature)
+    return der, hashlib.sha256(der).digest()
 
 
-def _audit(scope: CRLScope, kind: CRLKind, number: int, entries: int, der: bytes, actor: str) -> AuditEvent:
+def _audit(scope: CRLScope, kind: CRLKind, number: int, entries: int, sha256: bytes, actor: str) -> AuditEvent:
     return AuditEvent(
         action="crl.publish",
         actor=actor,
@@ -324,6 +325,6 @@ def _audit(scope: CRLScope, kind: CRLKind, number: int, entries: int, der: bytes
             "kind": kind.value,
             "number": number,
             "entries": entries,
-            "sha256": hashlib.sha256(der).hexdigest(),
+            "sha256": sha256.hex(),
         },
     )

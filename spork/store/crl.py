@@ -88,8 +88,9 @@ SELECT status_version FROM crl
  WHERE authority_id = %(authority)s AND generation = %(generation)s AND shard = %(shard)s AND number = %(number)s
    AND base_number IS NULL
 """
+# The octets go out in binary: as text a long list would double, and hold up the event loop.
 _RECORD: LiteralString = """
-UPDATE crl SET der = %(der)s, status_version = %(version)s, entries = %(entries)s, tbs = NULL,
+UPDATE crl SET der = %(der)b, status_version = %(version)s, entries = %(entries)s, tbs = NULL,
        this_update = coalesce(%(this)s, this_update), next_update = coalesce(%(next)s, next_update)
  WHERE authority_id = %(authority)s AND number = %(number)s AND generation = %(generation)s AND shard = %(shard)s
    AND der IS NULL
