@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADER_TIMEOUT_S = 20.0
 """A client must have sent its first request's headers by then; afterwards uvicorn's keep-alive timeout holds."""
+FAREWELL_S = 0.05
+"""Between the farewell to an idle client at the server's end and cutting it off."""
 
 
 class ListenerProtocol(HttpToolsProtocol):
@@ -29,6 +31,12 @@ class ListenerProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._header_timer.cancel()
         super().on_headers_complete()
+
+    def shutdown(self) -> None:
+        """The server ends: an idle connection ends with it, also where the client never answers the farewell of TLS."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(FAREWELL_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._header_timer.cancel()
