@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from pathlib import Path
 
 import pytest
 
 from spork.errors import ConfigurationError
-from spork.settings import Address, load_settings
+from spork.settings import Address, Settings, load_settings
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
@@ -84,3 +85,9 @@ def test_variables_of_the_command_line_are_no_settings() -> None:
     assert load_settings(environment={"SPORK_SERVER": "https://ca", "SPORK_DEBUG": "1"}) == load_settings(
         environment={}
     )
+
+
+def test_every_setting_is_described_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "running.md").read_text("utf-8")
+    missing = [f.name for f in dataclasses.fields(Settings) if f"`SPORK_{f.name.upper()}`" not in text]
+    assert missing == []
