@@ -21,18 +21,8 @@ from spork.store.feed import StatusFeed
 from spork.store.responder import KnownIssuer, Responders
 from spork.store.revocation import Statuses
 from spork.x509.der import OCSPResponseTBS
-from spork.x509.ocsp import (
-    HASHES,
-    CertID,
-    CertStatus,
-    OCSPRequest,
-    SingleStatus,
-    build_response_data,
-    error_response,
-    issuer_hashes,
-    parse_request,
-    wrap_response,
-)
+from spork.x509.ocsp import HASHES, CertID, OCSPRequest, issuer_hashes, parse_request
+from spork.x509.ocspresponse import CertStatus, SingleStatus, build_response_data, error_response, wrap_response
 
 LIFETIME = timedelta(hours=1)
 """From thisUpdate to nextUpdate."""

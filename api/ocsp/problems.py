@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spork.errors import Code
-from spork.x509.ocsp import ResponseStatus
+from spork.x509.ocspresponse import ResponseStatus
 
 # Total: whatever is not named here is a fault of ours.
 STATUS_OF_CODE: dict[Code, ResponseStatus] = dict.fromkeys(Code, ResponseStatus.internalError) | {

@@ -296,8 +296,8 @@ def _freshest(authority: Authority, state: ScopeState) -> tuple[str, ...]:
 
 
 def _for_shard(url: str, shard: int) -> str:
-    # Certificates from before a CA got shards point to the URL without one.
-    return url.replace("{shard}", str(shard)) if shard else url.replace("/{shard}", "")
+    # The complete list stands beside the shards, where certificates from before the CA got shards look for it.
+    return url.replace("{shard}", str(shard)) if shard else url.replace("/{shard}", "").replace("{shard}", "0")
 
 
 def _base_of(state: ScopeState, kind: CRLKind) -> int | None:

@@ -26,14 +26,15 @@ _BATCH = 2000
 _KEPT_LISTS = 10
 """Published lists of a scope that are kept beside the current ones; the audit log keeps number and hash of all."""
 
-# Scopes are those that the CA has now, and those that it once had and whose certificates may still live.
+# Shard 0, the complete list, is always there. Beside it: the shards that the CA has now, and those that it once had and whose
+# certificates may still live.
 _SCOPES: LiteralString = """
 WITH key AS (
     SELECT a.id, g.generation, a.key_mode, a.crl_shards, coalesce(a.spec -> 'crl', '{}') AS spec
       FROM authority a JOIN authority_generation g ON g.authority_id = a.id
      WHERE g.certificate_der IS NOT NULL AND (g.not_after IS NULL OR g.not_after > %(now)s)
 ), scope AS (
-    SELECT id, generation, generate_series(least(crl_shards - 1, 1), CASE WHEN crl_shards > 1 THEN crl_shards ELSE 0 END) AS shard
+    SELECT id, generation, generate_series(0, CASE WHEN crl_shards > 1 THEN crl_shards ELSE 0 END) AS shard
       FROM key
      UNION
     SELECT key.id, key.generation, crl.shard

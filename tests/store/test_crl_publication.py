@@ -274,18 +274,19 @@ async def test_shards_together_are_the_whole(database: Database) -> None:
             await world.revoke(issued, Reason.superseded)
         made = [item for item in await ensure_crls(world.services) if item.scope.authority_id == WEB]
 
-        assert [item.scope.shard for item in made] == [1, 2, 3]
-        assert sorted(item.number for item in made) == [1, 2, 3]
-        union = [serial for item in made for serial in reasons(item)]
-        assert sorted(union) == sorted(issued.serial for issued in revoked)
-        points = {uri for item in made for uri in read_crl(item.der).distribution_points}
-        assert points == {f"http://status.test/crl/web/1/{shard}.crl" for shard in (1, 2, 3)}
-        # A revocation makes only its own shard due.
+        complete, *shards = made
+        assert [item.scope.shard for item in made] == [0, 1, 2, 3]
+        assert sorted(item.number for item in made) == [1, 2, 3, 4]
+        union = [serial for item in shards for serial in reasons(item)]
+        assert sorted(union) == sorted(issued.serial for issued in revoked) == sorted(reasons(complete))
+        points = [uri for item in made for uri in read_crl(item.der).distribution_points]
+        assert points == [f"http://status.test/crl/web/1{shard}.crl" for shard in ("", "/1", "/2", "/3")]
+        # A revocation makes only its own shard due, and the complete list.
         another = await world.issue()
         await world.revoke(another, Reason.keyCompromise)
         changed = [state.scope.shard for state in await publisher(world.services).scopes() if state.changed]
         authority = await world.services.authorities.authority(WEB)
-        assert changed == [authority.shard_of(another.serial)]
+        assert changed == [0, authority.shard_of(another.serial)]
 
 
 async def test_a_long_list_is_encoded_in_another_process(

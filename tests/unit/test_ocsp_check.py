@@ -12,17 +12,16 @@ from x509_world import CA, NOW, a_name, a_root, a_signer
 from spork.errors import Code, SporkError
 from spork.keys.software import SoftwareSigner
 from spork.x509.der import KeyPurpose
-from spork.x509.ocsp import (
+from spork.x509.ocsp import build_request, parse_request
+from spork.x509.ocspcheck import check_response
+from spork.x509.ocspresponse import (
     CertStatus,
     ResponseStatus,
     SingleStatus,
-    build_request,
     build_response_data,
     error_response,
-    parse_request,
     wrap_response,
 )
-from spork.x509.ocspcheck import check_response
 
 ISSUER = a_root()
 STRANGER = a_root("Stranger")

@@ -13,17 +13,13 @@ from hypothesis import strategies as st
 
 from spork.errors import Code, SporkError
 from spork.x509.algorithms import BY_NAME
-from spork.x509.ocsp import (
-    MAX_CERTIFICATES,
-    MAX_REQUEST_OCTETS,
+from spork.x509.ocsp import MAX_CERTIFICATES, MAX_REQUEST_OCTETS, build_request, issuer_hashes, parse_request
+from spork.x509.ocspresponse import (
     CertStatus,
     ResponseStatus,
     SingleStatus,
-    build_request,
     build_response_data,
     error_response,
-    issuer_hashes,
-    parse_request,
     wrap_response,
 )
 
