@@ -7,6 +7,7 @@ certificate is asked for, so no kill leaves a certificate whose key is lost.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ MANAGEMENT_VALIDITY: Final = timedelta(days=3650)
 FIRST_ADMIN_VALIDITY: Final = timedelta(days=365)
 FIRST_ADMIN_NAME: Final = "superadmin"
 _HOST: Final = Requester(Door.BOOTSTRAP, "host")
+# Each wait is one to five seconds; a lease lasts a minute.
+_ATTEMPTS: Final = 60
 _SCOPE: Final = f"authority:{MANAGEMENT_AUTHORITY}"
 
 
@@ -71,7 +74,7 @@ async def ensure_management_ca(services: Services) -> Authority:
             await _store_management_ca(services)
         authority = await services.authorities.authority(MANAGEMENT_AUTHORITY)
         if authority.certificate is None:
-            recorded = await services.pipeline.issue(_self_signed(authority))
+            recorded = await _issued(services, _self_signed(authority))
             await services.authorities.set_certificate(
                 MANAGEMENT_AUTHORITY,
                 authority.generation,
@@ -104,7 +107,8 @@ async def issue_admin(
     key = IdempotencyKey(
         _SCOPE, Door.BOOTSTRAP, f"admin:{hashlib.sha256(spki).hexdigest()}", hashlib.sha256(asked).digest()
     )
-    return await services.pipeline.issue(
+    return await _issued(
+        services,
         administrator_request(
             requester=Requester(Door.BOOTSTRAP, actor),
             evidence=Evidence("local", "database and passphrase of this installation"),
@@ -118,7 +122,7 @@ async def issue_admin(
             csr=csr,
             names=names,
             validity=validity,
-        )
+        ),
     )
 
 
@@ -167,6 +171,21 @@ def p12_bytes(
         )
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"A {key.signer.algorithm.name} key cannot be put into a PKCS#12 file.") from error
+
+
+async def _issued(services: Services, request: IssuanceRequest) -> Recorded:
+    """Issues, and waits for the lease of a start that was killed between reserving and recording to run out.
+
+    Raises SporkError; IN_PROGRESS only after more time than any lease lasts.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return await services.pipeline.issue(request)
+        except SporkError as error:
+            if error.code is not Code.IN_PROGRESS:
+                raise
+            await asyncio.sleep(error.retry_after_s or 1)
+    return await services.pipeline.issue(request)
 
 
 async def _management(services: Services) -> Authority | None:
