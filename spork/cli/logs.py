@@ -6,12 +6,16 @@ import logging
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from spork.settings import Settings
 
 
 def configure_logging(settings: Settings) -> None:
-    """One line an event. `console` is for people, `json` for collectors; both carry the time in UTC."""
+    """One line an event. `console` is for people, `json` for collectors; both carry the time in UTC.
+
+    Tracebacks never show local variables, as both renderers would by themselves: some of them are passphrases and keys.
+    """
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -20,9 +24,11 @@ def configure_logging(settings: Settings) -> None:
     ]
     if settings.log_format == "json":
         last: structlog.typing.Processor = structlog.processors.JSONRenderer()
-        shared.append(structlog.processors.dict_tracebacks)
+        shared.append(structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)))
     else:
-        last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        last = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[*shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
