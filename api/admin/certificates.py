@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from cryptography import x509
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
@@ -21,7 +21,7 @@ from spork.issuance.ports import Recorded
 from spork.issuance.request import IssuanceRequest
 from spork.issuance.revoke import Reason, reason_named
 from spork.policy.issuer import Issuer
-from spork.policy.levels import level_named
+from spork.policy.levels import ACTIONS, level_named
 from spork.policy.proposal import Grant
 from spork.store.certificate_search import CertificateDetail, CertificateFilter
 from spork.x509.names import SubjectName
@@ -38,6 +38,7 @@ Key = Annotated[
 ]
 AuthorityName = Annotated[str, Path(max_length=63, description="Id of the CA.")]
 SerialText = Annotated[str, Path(max_length=64, pattern=r"^[0-9A-Fa-f:]+$", description="Serial number, hexadecimal.")]
+_Shown = TypeVar("_Shown", bound=models.CertificateSummary)
 PEM_CHAIN = "application/pem-certificate-chain"
 _PEM_ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {PEM_CHAIN: {"schema": {"type": "string"}}}}}
 
@@ -115,7 +116,9 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
         labels = await backend.label_of()
         if serial is not None:
             found = await backend.certificates_with_serial(caller, serial)
-            return models.CertificatePage(items=[present.summary(r, labels.get(r.issuer_id or 0), now) for r in found])
+            return models.CertificatePage(
+                items=[_seen(caller, present.summary(r, labels.get(r.issuer_id or 0), now)) for r in found]
+            )
         wanted = CertificateFilter(
             text=text,
             name=name,
@@ -128,7 +131,7 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
         )
         rows = await backend.reading.certificates(wanted, now, position(after), limit + 1)
         return models.CertificatePage(
-            items=[present.summary(row, labels.get(row.issuer_id or 0), now) for row in rows[:limit]],
+            items=[_seen(caller, present.summary(row, labels.get(row.issuer_id or 0), now)) for row in rows[:limit]],
             next=cursor(rows[limit - 1].id) if len(rows) > limit else None,
         )
 
@@ -141,7 +144,7 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
     async def show(authority: AuthorityName, serial: SerialText, caller: Caller) -> models.Certificate:
         row = await backend.certificate(caller, authority, serial)
         labels = await backend.label_of()
-        return present.certificate(row, labels.get(row.issuer_id or 0), backend.clock.now())
+        return _seen(caller, present.certificate(row, labels.get(row.issuer_id or 0), backend.clock.now()))
 
     @router.get(
         "/certificates/{authority}/{serial}/pem",
@@ -326,6 +329,13 @@ async def _issued(backend: Backend, recorded: Recorded, response: Response) -> m
 def _subject_of(row: CertificateDetail) -> x509.Name:
     """The subject as it stands in the certificate: its text form may lose the kinds of its strings."""
     return x509.load_der_x509_certificate(_der_of(row)).subject
+
+
+def _seen(caller: Administrator, shown: _Shown) -> _Shown:
+    """Why and when something was revoked is for operators; that it is revoked, everybody sees."""
+    if caller.level >= ACTIONS["revocation.read"]:
+        return shown
+    return shown.model_copy(update={"revocation": None})
 
 
 def _der_of(row: CertificateDetail) -> bytes:

@@ -156,6 +156,9 @@ async def test_hold_is_released_and_revocation_is_final(world: AdminWorld) -> No
         shown = (await http.get(path)).json()
     assert shown["state"] == "revoked"
     assert shown["revocation"]["reason"] == "keyCompromise"
+    async with world.client(AdminLevel.VIEWER) as http:
+        seen = (await http.get(path)).json()
+    assert (seen["state"], seen["revocation"]) == ("revoked", None), "reading revocations is for operators"
 
 
 @pytest.mark.parametrize(
