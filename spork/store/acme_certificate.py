@@ -13,7 +13,7 @@ from spork.store.connection import CountedConnection, CountedCursor
 
 _FIND: LiteralString = """
 SELECT c.id, c.authority_id, c.serial, c.spki_sha256, c.requester,
-       NOT EXISTS (
+       cardinality(c.names) > 0 AND NOT EXISTS (
            SELECT FROM unnest(c.names) AS n (name)
             WHERE NOT EXISTS (
                   SELECT FROM acme_authorization a
@@ -37,7 +37,7 @@ class RevocableCertificate:
     requester: str
     """As the pipeline stored it: `acme-account:17`."""
     names_authorized: bool
-    """Whether the asking account holds a valid authorization for each name. Meaningless without an account."""
+    """Whether there are names, and the asking account holds a valid authorization for each. Meaningless without an account."""
 
 
 async def find(
