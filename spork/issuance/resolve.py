@@ -47,10 +47,13 @@ def validity_of(request: IssuanceRequest, now: datetime) -> tuple[datetime, date
 
 
 def subject_of(request: IssuanceRequest) -> x509.Name:
-    """The subject: as given; else for server-like profiles the commonName of the CSR, or the first name that fits."""
+    """The subject: as given; else for server-like profiles the commonName of the CSR, or the first name that fits.
+
+    The same holds for whoever was found entitled to certain names: that says nothing of a person or an organisation.
+    """
     if request.subject is not None:
         return request.subject
-    if request.profile.subject is not SubjectRule.EMPTY_OR_CN:
+    if request.profile.subject is not SubjectRule.EMPTY_OR_CN and request.grant.names is None:
         return request.csr.subject if request.csr is not None else EMPTY_NAME
     wanted = common_name(request.csr.subject) if request.csr is not None else None
     if wanted is None:
