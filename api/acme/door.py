@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -118,7 +119,8 @@ class Door:
     async def _finished(self, request: Request, response: Response, *, nonce: bool) -> Response:
         label = request.path_params.get("issuer")
         if label is not None:
-            response.headers.append("Link", f'<{self._base}/acme/{label}/directory>;rel="index"')
+            # The label is what the path says, decoded, and need not be one that exists.
+            response.headers.append("Link", f'<{self._base}/acme/{quote(label, safe="")}/directory>;rel="index"')
         if nonce:
             response.headers["Cache-Control"] = "no-store"
             try:

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from jwcrypto import jwk as jwcrypto_jwk
 
 from spork.errors import Code, SporkError
+from spork.policy.issuer import NamePolicy
 
 pytestmark = [pytest.mark.protocol, pytest.mark.store]
 
@@ -172,6 +173,14 @@ async def test_names_with_nul_and_surrogates_are_refused_and_never_reach_the_dat
     for text in ("a\x00.example", "\ud800.example"):
         payload = json.dumps({"identifiers": [{"type": "dns", "value": text}]}).encode()
         assert problem_of(await client.post(client.url("new-order"), payload)) == MALFORMED
+
+
+@pytest.mark.parametrize("label", ["%E2%82%AC", "x%0d%0aSet-Cookie:%20a=b", "%00", "%22%3E"])
+async def test_an_issuer_that_cannot_be_named_in_a_header_is_not_found(client: Client, label: str) -> None:
+    response = await client.http.get(f"{BASE}/acme/{label}/directory")
+    assert problem_of(response) == (404, "malformed")
+    assert all(" " < character < "\x7f" for character in response.headers["link"])
+    assert response.headers["link"].count('"') == 2
 
 
 @pytest.mark.parametrize("path", ["order/x", "new-account", "new-order", "revoke-cert", "key-change", "certificate/x"])
@@ -606,6 +615,22 @@ async def test_while_another_replica_signs_the_order_is_processing(world: World,
     assert response.headers["location"] == url
 
 
+async def test_an_account_gets_no_subject_that_it_never_proved(world: World, client: Client) -> None:
+    world.change_issuer(
+        profiles=("tls-client",), names=NamePolicy(permit={"dns": ("**.example",), "dn": ("O=Example Bank",)})
+    )
+    _, order = await client.ready_order(world, "a.example")
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name.from_rfc4514_string("CN=a.example,OU=Directors,O=Example Bank")
+    names = x509.SubjectAlternativeName([x509.DNSName("a.example")])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).add_extension(names, critical=False)
+    octets = csr.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    done = await client.post(order["finalize"], {"csr": b64(octets)})
+    assert done.status_code == 200, done.text
+    pem = await client.post(done.json()["certificate"])
+    assert x509.load_pem_x509_certificate(pem.content).subject.rfc4514_string() == "CN=a.example"
+
+
 # Revocation --------------------------------------------------------------------------------------------------------------
 
 
@@ -648,6 +673,14 @@ async def test_a_strange_account_may_not_revoke(world: World, client: Client) ->
     async with world.client() as other:
         await other.register()
         assert problem_of(await _revoke(other, leaf)) == UNAUTHORIZED
+    assert await _rows(world, "revocation") == 0
+
+
+async def test_a_certificate_without_names_is_not_at_everybodys_mercy(world: World, client: Client) -> None:
+    leaf = (await client.certificate(world, "a.example"))[0]
+    # As another door issues them: a device or a signer of code that is named by its subject alone.
+    await world.database.execute("UPDATE certificate SET names = '{}', requester = 'admin:alice#01'")
+    assert problem_of(await _revoke(client, leaf)) == UNAUTHORIZED
     assert await _rows(world, "revocation") == 0
 
 
