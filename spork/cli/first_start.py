@@ -106,7 +106,7 @@ def banner(services: Services, hierarchy: Hierarchy, declared: Path) -> None:
     rows.add_row("Root certificate", str(home / "trust" / "root.pem"))
     rows.add_row("ACME directory", f"{settings.url_of_enrol()}/acme/directory")
     rows.add_row("OCSP, CRLs", settings.url_of_status())
-    rows.add_row("Administration", f"{settings.url_of_admin()}/api/v1/docs")
+    rows.add_row("Administration", f"{settings.url_of_admin()}/api/v1")
     rows.add_row("Health, metrics", f"http://{settings.ops_listen}/readyz  /metrics")
     rows.add_row("Administrator", str(home / "admin" / "superadmin.pem"))
     console = Console(soft_wrap=True)

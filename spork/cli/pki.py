@@ -353,6 +353,7 @@ async def _read(settings: Settings) -> TreeState:
 
 
 async def _build(hierarchy: Hierarchy, settings: Settings, approve: str | None) -> Built:
+    from spork.api.crl.publication import ensure_crls
     from spork.hierarchy.build import Built
     from spork.hierarchy.build import build as carry_out
 
@@ -362,7 +363,10 @@ async def _build(hierarchy: Hierarchy, settings: Settings, approve: str | None) 
     if not steps.changes and approve is None:
         return Built(steps, state)
     async with _opened(hierarchy, settings) as services:
-        return await carry_out(hierarchy, services.workshop, approve=approve, progress=_say)
+        built = await carry_out(hierarchy, services.workshop, approve=approve, progress=_say)
+        # Sealed keys are open only here, and a CA without a list leaves its verifiers at a loss.
+        await ensure_crls(services)
+        return built
 
 
 @contextlib.asynccontextmanager
