@@ -58,7 +58,7 @@ check: $(VENV)/.installed-dev ## Formatting, lints, types and layers, in under a
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev ## Measure, and print tables
-	$(BIN)/python -m pytest tests/bench --capture=no -p no:randomly $(PYTEST)
+	$(BIN)/python -m pytest tests/bench -m bench --capture=no -p no:randomly $(PYTEST)
 
 fmt: $(VENV)/.installed-dev ## Format the code and repair what can be repaired
 	$(BIN)/ruff check --fix --exit-zero .
