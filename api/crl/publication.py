@@ -53,9 +53,12 @@ async def publish_due(
             published = await lists.publish_if_due(state.scope)
         except SporkError as error:
             if error.code not in _PASSING:
-                raise
-            if error.code is not Code.KEY_UNAVAILABLE:
+                log.error("a CRL could not be made", scope=str(state.scope), reason=error.detail)
+            elif error.code is not Code.KEY_UNAVAILABLE:
                 log.info("a CRL could not be made now", scope=str(state.scope), reason=error.detail)
+            continue
+        except Exception:
+            log.exception("a CRL could not be made", scope=str(state.scope))
             continue
         if published is not None:
             made.append(published)

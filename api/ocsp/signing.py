@@ -73,13 +73,21 @@ class ResponderKeys:
 
 
 async def renew_responders(services: Services) -> int:
-    """Gives every key of an online CA a responder certificate that lives for more than half of its time. Returns how many."""
+    """Gives every key of an online CA a responder certificate that lives for more than half of its time. Returns how many.
+
+    One CA's trouble does not keep the others from theirs: it is raised, a SporkError as a rule, when all had their turn.
+    """
     store, now = Responders(services.database), services.clock.now()
-    renewed = 0
+    renewed, failure = 0, None
     for issuer in await store.issuers():
         if issuer.key_mode not in ("online", "pkcs11"):
             continue
-        renewed += await _renew(services, store, issuer, now)
+        try:
+            renewed += await _renew(services, store, issuer, now)
+        except Exception as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
     return renewed
 
 
@@ -108,6 +116,9 @@ async def _is_due(store: Responders, issuer: KnownIssuer, authority: Authority, 
 
 
 async def _issue(services: Services, authority: Authority) -> None:
+    if authority.key_id is not None:
+        # A CA whose key does not open is tried again and again, and each time a new responder key would be left behind.
+        await services.keys.signer(authority.key_id)
     algorithm = _algorithm_for(authority.algorithm)
     audit = AuditEvent("key.generate", "host", f"authority:{authority.id}", {"generation": authority.generation})
     _, spki = await services.keys.generate(algorithm, KeyPurpose.OCSP, "online", audit)

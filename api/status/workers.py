@@ -42,7 +42,7 @@ async def _renew(services: Services, stop: asyncio.Event) -> None:
             if renewed:
                 log.info("OCSP responder certificates renewed", count=renewed)
         except SporkError as error:
-            wait = _FIRST_TICKS_S
+            wait = min(2 * wait, _RENEWAL_TICK_S)
             log.warning("an OCSP responder could not be renewed", reason=error.detail)
         except Exception:
             # The next tick tries again; a certificate is renewed days before the old one ends.
