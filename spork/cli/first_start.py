@@ -81,14 +81,13 @@ def pem_of(authority: Authority) -> bytes:
 
 def make_passphrases(settings: Settings) -> None:
     """On the very first start, writes random passphrases beside the state, and says what they are worth."""
-    files = [file for file in (settings.passphrase_file, settings.sealed_passphrase_file) if file is not None]
-    if (
-        (settings.home / "postgres").exists()
-        or any(file.exists() for file in files)
-        or "CREDENTIALS_DIRECTORY" in os.environ
-    ):
+    online, sealed = settings.passphrase_file, settings.sealed_passphrase_file
+    assert online is not None and sealed is not None, "settings that were loaded name both"
+    if (settings.home / "postgres").exists() or online.exists() or "CREDENTIALS_DIRECTORY" in os.environ:
         return
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The file that is asked for above comes last, so that a start which was killed in between is gone on with.
+    files = [file for file in (sealed, online) if not file.exists()]
     for file in files:
         write_atomically(file, secrets.token_urlsafe(32).encode() + b"\n", 0o600, replace=False)
     click.echo(
