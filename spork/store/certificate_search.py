@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
 from spork.errors import Code, SporkError
 from spork.ids import AuthorityId, CertificateId, Serial, serial_from_octets, serial_octets
@@ -25,22 +25,6 @@ _DETAIL: LiteralString = f"""
 SELECT {_FIELDS}, c.der, c.sha256, c.spki_sha256, c.evidence, c.attributes, c.trace {_FROM}
 """
 _SUMMARY: LiteralString = f"SELECT {_FIELDS} {_FROM}"
-_COUNTS: LiteralString = """
-SELECT c.authority_id, count(*) FILTER (WHERE c.state = 'issued') AS issued,
-       count(*) FILTER (WHERE c.state = 'issued' AND c.not_after >= %(now)s AND r.certificate_id IS NULL) AS live,
-       count(*) FILTER (WHERE r.certificate_id IS NOT NULL) AS revoked
-  FROM certificate c LEFT JOIN revocation r ON r.certificate_id = c.id AND r.released_at IS NULL
- GROUP BY c.authority_id
-"""
-_LIVE_BELOW: LiteralString = """
-WITH RECURSIVE below AS (
-    SELECT id FROM authority WHERE id = %(id)s
-    UNION SELECT authority.id FROM authority JOIN below ON authority.parent_id = below.id)
-SELECT count(*) FROM below JOIN certificate c ON c.authority_id = below.id
- WHERE c.state = 'issued' AND c.not_after >= %(now)s
-   AND NOT EXISTS (SELECT FROM revocation r WHERE r.certificate_id = c.id AND r.released_at IS NULL)
-   AND NOT EXISTS (SELECT FROM authority_generation g WHERE g.authority_id = %(id)s AND g.spki_sha256 = c.spki_sha256)
-"""
 # Reasons in the language of lists: what is expired may be revoked as well and is then called revoked.
 _STATES: Mapping[str, LiteralString] = {
     "reserved": "c.state = 'reserved'",
@@ -114,19 +98,6 @@ class CertificateFilter:
     """Limits of the caller; an empty sequence matches nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Numbers of one authority's certificates."""
-
-    authority_id: AuthorityId
-    issued: int
-    """Ever."""
-    live: int
-    """Issued, not expired, not revoked."""
-    revoked: int
-    """Revoked, on hold or abandoned."""
-
-
 class CertificateRecords:
     """Reads what `CertificateLedger` writes. Lookups are one trip and use an index at any number of certificates."""
 
@@ -144,10 +115,6 @@ class CertificateRecords:
         """By the SHA-256 of the whole certificate."""
         return await self._detail("c.sha256 = %s", [sha256])
 
-    async def by_spki(self, spki_sha256: bytes) -> Sequence[CertificateSummary]:
-        """All certificates of one key, newest first: what a key compromise concerns. At most 1000."""
-        return await self._summaries("c.spki_sha256 = %(spki)s ORDER BY c.id DESC", {"spki": spki_sha256}, LARGEST_PAGE)
-
     async def search(
         self, wanted: CertificateFilter, now: datetime, *, after: int | None = None, limit: int = PAGE
     ) -> Sequence[CertificateSummary]:
@@ -160,26 +127,6 @@ class CertificateRecords:
             conditions.append("c.id < %(after)s")
         where: LiteralString = " AND ".join(conditions) or "true"
         return await self._summaries(f"{where} ORDER BY c.id DESC", {**values, "now": now, "after": after}, limit)
-
-    async def expiring(
-        self, before: datetime, now: datetime, *, after: tuple[datetime, int] | None = None, limit: int = PAGE
-    ) -> Sequence[CertificateSummary]:
-        """Live certificates that expire in [now, before), soonest first; `after` is (not_after, id) of the last one seen."""
-        where: LiteralString = """
-            c.state = 'issued' AND r.certificate_id IS NULL AND c.not_after < %(before)s
-            AND (c.not_after, c.id) > (%(since)s, %(since_id)s) ORDER BY c.not_after, c.id"""
-        since, since_id = after or (now, -1)
-        return await self._summaries(where, {"before": before, "since": since, "since_id": since_id}, limit)
-
-    async def counts(self, now: datetime) -> Mapping[AuthorityId, Counts]:
-        """Numbers of every authority that ever planned a certificate. Reads the whole table: for people, not for requests."""
-        cursor = await self._database.execute(_COUNTS, {"now": now}, row_factory=class_row(Counts))
-        return {counts.authority_id: counts for counts in await cursor.fetchall()}
-
-    async def live_below(self, authority_id: AuthorityId, now: datetime) -> int:
-        """Live certificates signed by this CA and by all below it; its own is not counted."""
-        cursor = await self._database.execute(_LIVE_BELOW, {"id": authority_id, "now": now}, row_factory=scalar_row)
-        return int(await cursor.fetchone() or 0)
 
     async def _detail(self, where: LiteralString, values: Sequence[Any]) -> CertificateDetail | None:
         query: LiteralString = f"{_DETAIL} WHERE {where}"

@@ -4,12 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from store_builders import an_event, plant_authority, status_version
+from store_builders import an_event
 
 from spork.store import audit
 from spork.store.audit import EventFilter, list_events
 from spork.store.database import Database
-from spork.store.notify import Notification, counters, notifications
 
 pytestmark = pytest.mark.store
 
@@ -105,26 +104,3 @@ async def test_serving_processes_cannot_forget_certificates_nor_change_the_schem
 ) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         await database.execute(statement)  # type: ignore[arg-type]
-
-
-async def test_a_listener_hears_and_is_told_of_new_connections(database: Database) -> None:
-    heard = notifications(database, "spork_test", "spork_other")
-    assert await anext(heard) == Notification(None)
-    await database.execute("SELECT pg_notify('spork_other', 'one')")
-    assert await anext(heard) == Notification("spork_other", "one")
-    with psycopg.connect(database.url, autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spork-listen'")
-    assert await anext(heard) == Notification(None)
-    await database.execute("SELECT pg_notify('spork_test', 'two')")
-    assert await anext(heard) == Notification("spork_test", "two")
-    await heard.aclose()
-
-
-async def test_counters_of_all_authorities_come_in_one_trip(database: Database) -> None:
-    await plant_authority(database, "a")
-    await plant_authority(database, "b")
-    await database.execute("UPDATE authority SET status_version = 7 WHERE id = 'b'")
-    database.statistics.reset()
-    assert await counters(database) == {"a": 0, "b": 7}
-    assert database.statistics.round_trips == 1
-    assert await status_version(database, "b") == 7

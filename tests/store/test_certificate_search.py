@@ -25,7 +25,7 @@ from spork.errors import Code, SporkError
 from spork.ids import AuthorityId, CertificateId, Serial
 from spork.store import revocation
 from spork.store.certificate import CertificateLedger
-from spork.store.certificate_search import _SUMMARY, CertificateFilter, CertificateRecords, Counts, _conditions
+from spork.store.certificate_search import _SUMMARY, CertificateFilter, CertificateRecords, _conditions
 from spork.store.database import Database
 from spork.store.revocation import HOLD, RELEASE, RevocationLedger
 
@@ -67,7 +67,6 @@ async def test_a_certificate_is_found_by_serial_id_hash_and_key(
             None,
         )
         assert (found.attributes, found.evidence, found.trace[0]["rule"]) == ({"a": 1}, {"kind": "local"}, "names")
-    assert [row.serial for row in await records.by_spki(b"k" * 32)] == [77]
 
 
 async def test_what_is_not_there_is_not_found(ledger: CertificateLedger, records: CertificateRecords) -> None:
@@ -76,7 +75,6 @@ async def test_what_is_not_there_is_not_found(ledger: CertificateLedger, records
     assert await records.by_serial(ISSUING, Serial(2)) is None
     assert await records.by_id(CertificateId(10**12)) is None
     assert await records.by_sha256(b"") is None
-    assert list(await records.by_spki(b"")) == []
 
 
 async def test_lists_are_newest_first_in_keyset_pages(ledger: CertificateLedger, records: CertificateRecords) -> None:
@@ -199,43 +197,6 @@ async def test_hostile_search_texts_find_nothing(
 ) -> None:
     await issued(ledger)
     assert await _found(records, text=text) == []
-
-
-async def test_expiring_ones_are_listed_soonest_first_in_pages(
-    ledger: CertificateLedger, records: CertificateRecords, database: Database
-) -> None:
-    revoked = None
-    for serial, days in ((1, 3), (2, 1), (3, 2), (4, 30), (5, -1), (6, 1)):
-        revoked = await issued(ledger, a_reservation(serial=Serial(serial), not_after=NOW + timedelta(days=days)))
-    assert revoked is not None
-    await RevocationLedger(database).revoke(a_revocation(revoked.certificate_id), an_event())
-    before = NOW + timedelta(days=10)
-    page = await records.expiring(before, NOW, limit=2)
-    rest = await records.expiring(before, NOW, after=(page[-1].not_after, page[-1].id))
-    assert [row.serial for row in [*page, *rest]] == [2, 3, 1]
-
-
-async def test_counts_tell_issued_live_and_revoked(
-    ledger: CertificateLedger, records: CertificateRecords, database: Database
-) -> None:
-    await _every_state(ledger, database)
-    assert await records.counts(NOW) == {ISSUING: Counts(ISSUING, issued=6, live=2, revoked=4)}
-
-
-async def test_live_certificates_are_counted_through_the_tree(
-    ledger: CertificateLedger, records: CertificateRecords, database: Database
-) -> None:
-    await plant_authority(database, "root", kind="root")
-    await plant_authority(database, "below", parent="root")
-    await plant_authority(database, "further", parent="below")
-    await issued(ledger, a_reservation(authority_id=AuthorityId("below")))
-    await issued(ledger, a_reservation(authority_id=AuthorityId("further")))
-    await issued(ledger, a_reservation(authority_id=AuthorityId("further"), not_after=NOW - timedelta(days=1)))
-    await issued(ledger)
-    numbers = [
-        await records.live_below(AuthorityId(name), NOW) for name in ("root", "below", "further", "issuing", "nobody")
-    ]
-    assert numbers == [2, 2, 1, 1, 0]
 
 
 _FILL = """
