@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
 from spork.ids import serial_octets
-from spork.store.embedded import running_urls
+from spork.services import running_urls
 from tests.e2e.processes import eventually
 from tests.e2e.running import RunningCA
 
@@ -120,12 +120,14 @@ def crl_of(ca: RunningCA, certificate: x509.Certificate) -> x509.CertificateRevo
 
 
 def are_revoked(ca: RunningCA, chain: list[x509.Certificate], serials: Iterable[int], *, in_crl: bool = True) -> None:
-    """Each serial is revoked by OCSP at once, and in the next list, which is waited for unless `in_crl` is off."""
+    """Each serial is revoked by OCSP at once, and in the next list, which is asked for unless `in_crl` is off."""
     wanted = set(serials)
     for serial in wanted:
         eventually(_revoked_by_ocsp(ca, chain[1], serial), "OCSP's revoked", 5)
     if in_crl and wanted:
-        eventually(lambda: wanted <= {entry.serial_number for entry in crl_of(ca, chain[0])}, "the next CRL", 60)
+        # Exit code 6 says that the schedule is at it in this moment.
+        eventually(lambda: ca.spork("crl", "publish", "--ca", ISSUING, check=False).returncode == 0, "a new CRL")
+        eventually(lambda: wanted <= {entry.serial_number for entry in crl_of(ca, chain[0])}, "its publication", 10)
 
 
 def _revoked_by_ocsp(ca: RunningCA, issuer: x509.Certificate, serial: int) -> Callable[[], bool]:

@@ -82,7 +82,7 @@ def shorten_leases(seconds: int) -> None:
 if __name__ == "__main__":
     if lease := os.environ.get("SPORK_TEST_LEASE_S"):
         shorten_leases(int(lease))
-    for deadly in sys.argv[1].split(","):
+    for deadly in filter(None, sys.argv[1].split(",")):
         make_deadly(deadly, Path(sys.argv[2]))
     from spork.cli.main import main
 

@@ -6,10 +6,11 @@ Each is answered by a sentence or by the protocol's own refusal; a process that 
 from __future__ import annotations
 
 import os
-import pwd
+import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ import httpx
 import pytest
 from cryptography.x509 import ocsp
 
+from spork.files import write_atomically
 from spork.store.embedded import EmbeddedPostgres
 from tests.e2e.acme_client import Account, ACMEClient, Order, Problem, http01
 from tests.e2e.auditing import Books, are_revoked, ocsp_status
@@ -28,6 +30,8 @@ from tests.e2e.processes import eventually, tree
 from tests.e2e.running import RunningCA
 
 pytestmark = pytest.mark.e2e
+
+_LAUNCHER = Path(__file__).with_name("kill_launcher.py")
 
 
 # What keeps a CA from starting -------------------------------------------------------------------------------------------
@@ -50,7 +54,7 @@ def _refused(ca: RunningCA, code: int, *words: str) -> None:
     assert done.returncode == code, done.stdout + done.stderr
     assert all(word in sentence for word in words), done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert sentence.endswith((".", "!")), sentence
+    assert sentence.endswith((".", "?")), sentence
 
 
 @contextmanager
@@ -130,6 +134,8 @@ def test_after_every_refusal_the_same_state_starts(stopped: RunningCA) -> None:
 def disk(own_ca: RunningCA, cannot_run: Callable[[str], None]) -> Iterator[Callable[[int], Path]]:
     """Mounts a file system of so many MiB where the bundled database of `own_ca` will lie; gives its folder."""
     own_ca.home.mkdir(mode=0o700)
+    for file in ("passphrase", "sealed-passphrase"):
+        write_atomically(own_ca.home / file, b"long enough to be one\n", 0o600)
     mounted: list[Path] = []
 
     def mount(size_mib: int) -> Path:
@@ -140,8 +146,6 @@ def disk(own_ca: RunningCA, cannot_run: Callable[[str], None]) -> Iterator[Calla
         if done.returncode != 0:
             cannot_run(f"a small file system cannot be mounted here ({done.stderr.strip()})")
         mounted.append(folder)
-        if os.geteuid() == 0:
-            shutil.chown(folder, "spork", "spork")
         return folder
 
     yield mount
@@ -157,8 +161,6 @@ def _database_folder(home: Path) -> Path:
     postgres.mkdir(mode=0o700)
     if os.geteuid() != 0:
         return postgres
-    with suppress(KeyError):
-        pwd.getpwnam("spork")
     name = f"{os.getpid() % 10**6:012d}-{os.urandom(3).hex()}"
     (postgres / "folder").write_text(f"{name}\n")
     folder = Path("/var/lib/spork") / name
@@ -188,6 +190,9 @@ def test_a_disk_that_is_too_small_for_a_database_is_told_at_the_first_start(
 @pytest.mark.expected_skip("mounting a file system needs a machine that allows it")
 def test_a_disk_that_fills_up_stops_issuing_and_nothing_else(own_ca: RunningCA, disk: Callable[[int], Path]) -> None:
     folder = disk(400)
+    # The disk may be full between a reservation and its certificate; the serial is closed when its lease ends.
+    own_ca.command = [sys.executable, str(_LAUNCHER), "", "", "up"]
+    own_ca.extra["SPORK_TEST_LEASE_S"] = "2"
     account = Account()
     with http01(own_ca.ports["http01"], account):
         own_ca.start()
@@ -195,6 +200,7 @@ def test_a_disk_that_fills_up_stops_issuing_and_nothing_else(own_ca: RunningCA, 
         client = ACMEClient(own_ca.directory_url, own_ca.tls(), account)
         orders = [Order(["before.localhost"])]
         client.obtain(orders[0])
+        _is_cached(own_ca, orders[0])
         ballast = _fill(folder)
         refusal, interrupted = _until_refused(client, orders)
         assert refusal.status == 503, refusal
@@ -254,8 +260,7 @@ def test_a_database_that_goes_away_within_an_issuance_and_comes_back(
     home.mkdir(mode=0o700)
     postgres = EmbeddedPostgres.start(home)
     armed = tmp_path / "armed"
-    launcher = Path(__file__).with_name("kill_launcher.py")
-    own_ca.command = [sys.executable, str(launcher), place, str(armed), "up"]
+    own_ca.command = [sys.executable, str(_LAUNCHER), place, str(armed), "up"]
     own_ca.extra |= {
         "SPORK_DATABASE_URL": postgres.url,
         "SPORK_TEST_LEASE_S": "2",
@@ -268,6 +273,7 @@ def test_a_database_that_goes_away_within_an_issuance_and_comes_back(
             client = ACMEClient(own_ca.directory_url, own_ca.tls(), account)
             known = Order(["known.localhost"])
             client.obtain(known)
+            _is_cached(own_ca, known)
             armed.write_text(place)
             refusals: list[Problem] = []
             thread = threading.Thread(target=_collect, args=[client, order, refusals])
@@ -290,6 +296,17 @@ def test_a_database_that_goes_away_within_an_issuance_and_comes_back(
     finally:
         postgres.stop()
         shutil.rmtree(postgres.folder, ignore_errors=True)
+
+
+def _is_cached(ca: RunningCA, order: Order) -> None:
+    """Asks OCSP until an answer comes from the cache."""
+    hit = re.compile(r'^spork_ocsp_answers_total\{kind="hit"\} [1-9]', re.MULTILINE)
+
+    def cached() -> bool:
+        assert ocsp_status(ca, order.chain[1], order.leaf.serial_number) is ocsp.OCSPCertStatus.GOOD
+        return bool(hit.search(httpx.get(f"http://127.0.0.1:{ca.ports['ops']}/metrics", trust_env=False).text))
+
+    eventually(cached, "an answer from the cache")
 
 
 def _collect(client: ACMEClient, order: Order, refusals: list[Problem]) -> None:
@@ -413,7 +430,7 @@ def _connect(ca: RunningCA, listener: str) -> socket.socket:
 def _told(connection: socket.socket) -> bytes:
     """What the server says until it closes the connection, which it must."""
     said = b""
-    with connection, suppress(ConnectionError, BrokenPipeError):
+    with connection, suppress(ConnectionError, ssl.SSLError):
         while data := connection.recv(65536):
             said += data
     return said
@@ -422,19 +439,34 @@ def _told(connection: socket.socket) -> bytes:
 @pytest.mark.parametrize("listener", _LISTENERS)
 def test_headers_without_end_are_cut_off(alive: RunningCA, listener: str) -> None:
     connection = _connect(alive, listener)
-    with suppress(ConnectionError, BrokenPipeError):
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * (8 << 20))
+    sent = 0
+    with suppress(ConnectionError, ssl.SSLError):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
+        while sent < 64 << 20:
+            connection.sendall(b"x" * 65536)
+            sent += 65536
+    # It was refused while it was being sent, and not by a limit of time with everything kept until then.
+    assert sent < 64 << 20
     said = _told(connection)
-    assert said == b"" or said.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 ", b"HTTP/1.1 414 "))
+    assert said == b"" or said.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
 
 
 @pytest.mark.slow
-def test_headers_that_never_end_are_given_up_by_every_listener(alive: RunningCA) -> None:
-    waiting = [_connect(alive, listener) for listener in _LISTENERS]
-    for connection in waiting:
+def test_requests_that_never_end_are_given_up_by_every_listener(alive: RunningCA) -> None:
+    first = [_connect(alive, listener) for listener in _LISTENERS]
+    later = [_connect(alive, listener) for listener in _LISTENERS]
+    bodies = [_connect(alive, listener) for listener in ("status", "enrol")]
+    for connection in later:
+        connection.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 40")
+    for connection in [*first, *later]:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localho")
-    # All four clocks run at once. What is asserted is that the connections end, which `_told` waits for.
-    assert [_told(connection) for connection in waiting] == [b""] * len(waiting)
+    for connection, path in zip(bodies, ("/ocsp", "/acme/tls-web/new-order"), strict=True):
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/jose+json\r\nContent-Length: 100\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
+    # All clocks run at once. What is asserted is that the connections end, which `_told` waits for.
+    for connection in [*first, *later, *bodies]:
+        assert b"HTTP/1.1 200" not in _told(connection)
 
 
 @pytest.mark.parametrize("listener", _LISTENERS)
