@@ -14,7 +14,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 import structlog
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from spork.errors import Code, SporkError
 from spork.ids import MANAGEMENT_AUTHORITY, AuthorityId, KeyId
@@ -24,6 +24,7 @@ from spork.keys.memfd import load_cert_chain
 from spork.policy.proposal import Door, Evidence, Grant, Requester
 from spork.services import Services
 from spork.store.held import HeldCertificate, held_certificates
+from spork.x509.algorithms import algorithm_of, load_public_key
 from spork.x509.authority import Authority, AuthorityKind, KeyMode
 from spork.x509.der import KeyPurpose
 from spork.x509.names import SubjectName, dns, ip
@@ -74,9 +75,9 @@ class ListenerCertificate:
                 log.warning("the listener certificate cannot be renewed", code=error.code.value, detail=error.detail)
 
     async def _current(self, names: tuple[SubjectName, ...]) -> HeldCertificate | None:
-        wanted = {str(name) for name in names}
+        wanted, able = {str(name) for name in names}, {a.id for a in await self._signing_authorities()}
         held = await held_certificates(self._services.database, PROFILE, self._services.clock.now())
-        return next((certificate for certificate in held if wanted == set(certificate.names)), None)
+        return next((c for c in held if wanted == set(c.names) and c.authority_id in able), None)
 
     async def _renewed(self, names: tuple[SubjectName, ...], old: HeldCertificate | None) -> HeldCertificate:
         failure: SporkError | None = None
@@ -95,13 +96,19 @@ class ListenerCertificate:
         raise failure or SporkError(Code.KEY_UNAVAILABLE, "No CA can sign the certificate of the listeners.")
 
     async def _signing_authorities(self) -> list[Authority]:
-        """The default issuer's CA first, then the other online issuing CAs, the management CA last."""
+        """The default issuer's CA first, then the others on which issuers offer `tls-server`, the management CA last.
+
+        A CA for devices or code has no business here, and TLS libraries refuse to load a chain with post-quantum signatures.
+        """
         every = [
             a
             for a in await self._services.authorities.all()
             if a.certificate is not None and a.key_mode is KeyMode.ONLINE
         ]
-        issuing = [a for a in every if a.kind is AuthorityKind.ISSUING]
+        for_servers = {i.authority_id for i in await self._services.issuers.all() if "tls-server" in i.profiles}
+        issuing = [
+            a for a in every if a.kind is AuthorityKind.ISSUING and a.id in for_servers and not _is_post_quantum(a)
+        ]
         with contextlib.suppress(SporkError):
             default = (await self._services.issuers.issuer(None)).authority_id
             issuing.sort(key=lambda a: a.id != default)
@@ -152,6 +159,16 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_post_quantum(authority: Authority) -> bool:
+    """Whether anything from this CA's key up to the root signs with an algorithm that today's TLS does not know."""
+    keys = [
+        authority.spki,
+        *(c.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for c in authority.chain),
+    ]
+    algorithms = (algorithm_of(load_public_key(spki)) for spki in keys)
+    return any(algorithm is not None and algorithm.post_quantum for algorithm in algorithms)
 
 
 def _is_due(held: HeldCertificate, now: datetime) -> bool:
