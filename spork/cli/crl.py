@@ -137,11 +137,11 @@ def _show_published(connection: ContextOptions, output: str) -> None:
         ("GENERATION", lambda row: row["generation"]),
         ("SHARD", lambda row: row["shard"] or ""),
         ("NUMBER", lambda row: row["number"]),
-        ("KIND", lambda row: "full" if row["base_number"] is None else f"delta on {row['base_number']}"),
+        ("KIND", lambda row: "full" if row["baseNumber"] is None else f"delta on {row['baseNumber']}"),
         ("ENTRIES", lambda row: row["entries"]),
-        ("THIS UPDATE", lambda row: when(row["this_update"])),
-        ("NEXT UPDATE", lambda row: when(row["next_update"])),
-        ("LEFT", lambda row: left(row["next_update"])),
+        ("THIS UPDATE", lambda row: when(row["thisUpdate"])),
+        ("NEXT UPDATE", lambda row: when(row["nextUpdate"])),
+        ("LEFT", lambda row: left(row["nextUpdate"])),
     ]
     show_list(items, output, columns, empty="No list has been published yet.")
 

@@ -294,3 +294,11 @@ def test_a_foreign_client_certificate_and_a_foreign_server_are_told_apart(spork:
 def test_plain_http_is_refused(spork: Spork, live: LiveAdmin) -> None:
     done = spork("cert", "list", "--server", live.url.replace("https", "http"))
     assert (done.code, "https" in done.err) == (1, True)
+
+
+def test_crl_show_lists_what_is_published(spork: Spork) -> None:
+    assert spork("crl", "publish", "--ca", "test-web-issuing-ca").code == 0
+    done = spork("crl", "show")
+    assert done.code == 0, done.err
+    assert "test-web-issuing-ca" in done.out
+    assert "full" in done.out
