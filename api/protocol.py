@@ -27,6 +27,7 @@ class ListenerProtocol(HttpToolsProtocol):
     """
 
     _is_open = False
+    _has_ended = False
     _overhead = 0
     _timer: asyncio.TimerHandle | None = None
 
@@ -38,9 +39,14 @@ class ListenerProtocol(HttpToolsProtocol):
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
+        self._has_ended = False
         super().data_received(data)
         if not self._is_open:
-            self._stop_timer()
+            if self._has_ended:
+                self._stop_timer()
+            elif self._timer is None and (self.cycle is None or self.cycle.response_complete):  # type: ignore[redundant-expr]  # As below.
+                # Blank lines before a request begin nothing, and yet they end uvicorn's wait for the next request.
+                self._start_timer()
             return
         self._overhead += len(data)
         if self._overhead > MAX_OVERHEAD_OCTETS:
@@ -58,7 +64,7 @@ class ListenerProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._is_open = False
+        self._is_open, self._has_ended = False, True
         super().on_message_complete()
 
     def shutdown(self) -> None:
