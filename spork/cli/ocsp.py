@@ -25,13 +25,16 @@ def ocsp() -> None:
 
 
 @ocsp.command()
+@click.argument(
+    "files", nargs=-1, metavar="[CERTIFICATE]...", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option(
     "--issuer", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
     help="Certificate of the CA, PEM or DER.",
 )  # fmt: skip
 @click.option(
     "--cert", "certificates", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True,
-    help="A certificate to ask about, PEM or DER; may be given several times.",
+    help="The same as an argument; may be given several times.",
 )  # fmt: skip
 @click.option("--serial", "serials", multiple=True, metavar="HEX", help="A serial number to ask about.")
 @click.option("--url", help="The responder.  [default: what the certificate names]")
@@ -43,6 +46,7 @@ def ocsp() -> None:
 )  # fmt: skip
 @output_option
 def query(
+    files: tuple[Path, ...],
     issuer: Path,
     certificates: tuple[Path, ...],
     serials: tuple[str, ...],
@@ -52,23 +56,23 @@ def query(
     hash_name: str,
     output: str,
 ) -> None:
-    """Ask about certificates of one CA.
+    """Ask about certificates of one CA, in files (PEM or DER) or by their serial numbers.
 
     The answer's signature is checked under the CA or a responder that the CA named, its nonce against the one that was sent, and
     its dates against the clock. Exit code 3 tells that a certificate is revoked.
     """
     from spork.cli.exits import Exit
-    from spork.ids import serial_from_text
+    from spork.ids import serial_from_text, serial_text
     from spork.x509.ocsp import build_request
     from spork.x509.ocspcheck import check_response
 
-    ca, asked = _load(issuer), [_load(path) for path in certificates]
+    ca, asked = _load(issuer), [_load(path) for path in (*files, *certificates)]
     try:
         numbers = [c.serial_number for c in asked] + [serial_from_text(text) for text in serials]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--serial") from error
     if not numbers:
-        raise click.UsageError("Say what to ask about with --cert or --serial.")
+        raise click.UsageError("Say what to ask about: a certificate's file, or --serial.")
     responder = url or _responder_url(asked)
     if responder is None:
         raise click.UsageError("The certificate names no OCSP responder; say which one with --url.")
@@ -78,7 +82,7 @@ def query(
     checked = check_response(_ask(responder, request, by_get), ca, numbers, nonce=sent, now=_now())
     rows: list[dict[str, Any]] = [
         {
-            "serial": f"{single.serial:X}",
+            "serial": serial_text(single.serial),
             "status": single.status,
             "revoked_at": single.revoked_at.isoformat() if single.revoked_at else None,
             "reason": single.reason,

@@ -260,7 +260,7 @@ async def test_our_own_client_asks_and_checks(served: Served) -> None:
     by_get = await _spork(
         served, "ocsp", "query", "--issuer", web, "--cert", files[0], "--get", "--no-nonce", "--hash", "sha256"
     )
-    both = await _spork(served, "ocsp", "query", "--issuer", web, "--cert", files[0], "--cert", files[1])
+    both = await _spork(served, "ocsp", "query", *files, "--issuer", web)
     unknown = await _spork(served, "ocsp", "query", "--issuer", web, "--serial", "4242", "--url", f"{served.url}/ocsp")
     foreign = await _spork(
         served, "ocsp", "query", "--issuer", files[0], "--serial", "42", "--url", f"{served.url}/ocsp"
