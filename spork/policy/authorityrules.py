@@ -113,7 +113,14 @@ def ca_profile_only_for_ca(proposal: Proposal) -> Violation | None:
 
 
 def authority_may_sign(proposal: Proposal) -> Violation | None:
-    """The CA has a CA certificate, or is a root that signs itself just now."""
+    """The CA has a CA certificate, or is a root that signs itself just now; and it was not stopped.
+
+    Answers about what it issued must go on, so its own OCSP responder gets a certificate all the same.
+    """
+    if proposal.authority.stopped is not None and not proposal.profile.ocsp_no_check:
+        return Violation(
+            "authority_may_sign", f"The CA {proposal.authority.id} issues no more: {proposal.authority.stopped}."
+        )
     path = _path(proposal)
     if path:
         if all(limits.may_sign for limits in path):

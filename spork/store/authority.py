@@ -20,7 +20,9 @@ from spork.x509.authority import Authority, AuthorityKind, KeyMode
 _SELECT: LiteralString = """
 SELECT a.id, a.kind, a.parent_id, a.subject_der, a.key_mode, a.crl_shards, a.current_generation,
        a.disabled_at IS NOT NULL AS disabled, g.generation, g.private_key_id, g.algorithm, g.spki, g.spki_sha256,
-       g.key_identifier, g.certificate_der, g.urls
+       g.key_identifier, g.certificate_der, g.urls,
+       EXISTS (SELECT FROM certificate c JOIN revocation r ON r.certificate_id = c.id AND r.released_at IS NULL
+                WHERE c.sha256 = sha256(g.certificate_der)) AS revoked
   FROM authority a JOIN authority_generation g ON g.authority_id = a.id
  ORDER BY a.created_at, a.id, g.generation
 """
@@ -51,6 +53,7 @@ class _Row:
     key_identifier: bytes
     certificate_der: bytes | None
     urls: Mapping[str, Any]
+    revoked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +124,22 @@ def _built(version: int, rows: Sequence[_Row]) -> _Snapshot:
         if row.certificate_der is not None
     }
     without_chain = {(row.id, row.generation): _authority(row, loaded.get((row.id, row.generation))) for row in rows}
+    revoked = {certificate for row in rows if row.revoked and (certificate := loaded.get((row.id, row.generation)))}
     return _Snapshot(
         version,
-        {key: replace(authority, chain=_chain(authority, without_chain)) for key, authority in without_chain.items()},
+        {key: _with_chain(authority, without_chain, revoked) for key, authority in without_chain.items()},
         {row.id: row.current_generation for row in rows},
         frozenset(row.id for row in rows if row.disabled),
         frozenset(bytes(row.spki_sha256) for row in rows),
     )
+
+
+def _with_chain(
+    authority: Authority, every: Mapping[tuple[str, int], Authority], revoked: set[x509.Certificate]
+) -> Authority:
+    chain = _chain(authority, every)
+    stopped = "its certificate, or one above it, is revoked" if revoked & {authority.certificate, *chain} else None
+    return replace(authority, chain=chain, stopped=authority.stopped or stopped)
 
 
 def _authority(row: _Row, certificate: x509.Certificate | None) -> Authority:
@@ -148,6 +160,7 @@ def _authority(row: _Row, certificate: x509.Certificate | None) -> Authority:
         urls=urls_from_json(row.urls),
         crl_shards=row.crl_shards,
         parent_id=None if row.parent_id is None else AuthorityId(row.parent_id),
+        stopped="it is disabled" if row.disabled else None,
     )
 
 

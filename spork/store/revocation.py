@@ -19,6 +19,7 @@ from spork.errors import Code, SporkError
 from spork.ids import AuthorityId, Serial, serial_from_octets, serial_octets
 from spork.issuance.ports import AuditEvent, OutboxMessage, Revocation
 from spork.store import audit as audit_log
+from spork.store.configuration import watch_of
 from spork.store.database import Database
 
 HOLD = 6
@@ -52,6 +53,14 @@ queued AS (
     INSERT INTO outbox (kind, payload)
     SELECT kind, payload FROM unnest(%(kinds)s::text[], %(payloads)s::jsonb[]) AS message (kind, payload))
 SELECT status_version, pg_notify('spork_status', id || ':' || status_version) FROM moved
+"""
+# Snapshots of CAs say whether a certificate of theirs is revoked, so they are read again.
+_CA_CHANGED: LiteralString = """
+WITH moved AS (
+    UPDATE configuration_version SET version = version + 1
+     WHERE EXISTS (SELECT FROM certificate c JOIN authority_generation g ON g.spki_sha256 = c.spki_sha256
+                    WHERE c.id = %s) RETURNING version)
+SELECT pg_notify('spork_configuration', version::text) FROM moved
 """
 _STATUSES: LiteralString = """
 SELECT authority.status_version, certificate.serial, certificate.state, certificate.generation, certificate.not_after,
@@ -159,6 +168,9 @@ class RevocationLedger:
                 raise SporkError(Code.NOT_FOUND, "There is no such certificate.")
             _require_allowed(revocation.reason, await reading.fetchone())
             changed = await connection.execute(_CHANGE, _values(revocation, certificate[1], audit, outbox))
+            of_ca = await connection.execute(_CA_CHANGED, [revocation.certificate_id])
+        if of_ca.rowcount:
+            watch_of(self._database).forget()
         row = await changed.fetchone()
         assert row is not None
         return int(row[0])

@@ -65,6 +65,8 @@ class Authority:
     urls: AuthorityURLs
     crl_shards: int = 1
     parent_id: AuthorityId | None = None
+    stopped: str | None = None
+    """Why it signs no more certificates, as the end of a sentence (`it is disabled`), or None. Its CRLs and OCSP answers go on."""
 
     def shard_of(self, serial: int) -> int:
         """The CRL shard that covers this serial: 0 where there is only one CRL, else 1 to `crl_shards`."""
