@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spork.services import running_urls
+from spork.store.embedded_access import running_urls
 from tests.bench import filling
 from tests.bench.measuring import each, milliseconds, percentile, show
 from tests.e2e.processes import cpu_s

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from spork.services import running_urls
+from spork.store.embedded_access import running_urls
 from tests.bench.http_load import write_requests
 from tests.bench.measuring import show
 from tests.e2e.acme_client import Account, ACMEClient, Order, http01

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
 from spork.ids import serial_octets
-from spork.services import running_urls
+from spork.store.embedded_access import running_urls
 from tests.e2e.processes import eventually
 from tests.e2e.running import RunningCA
 
