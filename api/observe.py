@@ -41,7 +41,10 @@ def observed(name: str, app: Any) -> Any:
             await send(message)
 
         try:
-            await app(scope, receive, watched)
+            if _has_nul(scope):
+                await _plain(watched, 400, b"the address holds the character NUL\n")
+            else:
+                await app(scope, receive, watched)
         except Exception:
             reference = uuid.uuid4().hex[:12]
             log.exception("unhandled error", listener=name, path=scope["path"], reference=reference)
@@ -57,8 +60,17 @@ def observed(name: str, app: Any) -> Any:
     return application
 
 
+def _has_nul(scope: Any) -> bool:
+    """No name of anything holds it, and no text in the database can. Sent by hand, in percent form, it means mischief."""
+    query: bytes = scope.get("query_string", b"")
+    return "\x00" in scope["path"] or b"%00" in query
+
+
 async def _internal_error(send: Any, reference: str) -> None:
-    body = f"internal error; reference {reference}\n".encode()
+    await _plain(send, 500, f"internal error; reference {reference}\n".encode())
+
+
+async def _plain(send: Any, status: int, body: bytes) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
