@@ -60,6 +60,7 @@ class OCSPAnswers:
         self._feed = feed
         self._cache = AnswerCache()
         self._issuers: dict[tuple[str | None, bytes, bytes], KnownIssuer] | None = None
+        self._changes = 0
         feed.subscribe(self)
 
     # What the feed tells ------------------------------------------------------------------------------------------------
@@ -71,6 +72,7 @@ class OCSPAnswers:
     def configuration_changed(self) -> None:
         """See `store.feed.FeedListener`."""
         self._issuers = None
+        self._changes += 1
 
     def crl_published(self, scope: str) -> None:
         """See `store.feed.FeedListener`; of no concern here."""
@@ -124,11 +126,14 @@ class OCSPAnswers:
 
     async def _issuer_of(self, cert_ids: Sequence[CertID], authority_id: str | None) -> KnownIssuer:
         """The one CA that all of these name. Raises SporkError(FORBIDDEN) for others and for several."""
-        if self._issuers is None:
-            self._issuers = _indexed(await self._store.issuers())
+        known = self._issuers
+        if known is None:
+            changes = self._changes
+            known = _indexed(await self._store.issuers())
+            # What was read before a change that was heard of meanwhile serves this request and is forgotten.
+            self._issuers = known if changes == self._changes else None
         found = {
-            self._issuers.get((cert_id.hash_name, cert_id.issuer_name_hash, cert_id.issuer_key_hash))
-            for cert_id in cert_ids
+            known.get((cert_id.hash_name, cert_id.issuer_name_hash, cert_id.issuer_key_hash)) for cert_id in cert_ids
         }
         issuer = found.pop()
         if issuer is None or found or authority_id not in (None, issuer.authority_id):

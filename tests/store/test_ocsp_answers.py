@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from spork.api.status import StatusApplication
 from spork.clock import FixedClock
 from spork.issuance.revoke import Reason
 from spork.store.database import Database
+from spork.store.responder import KnownIssuer
 from spork.x509.ocsp import build_request
 
 pytestmark = pytest.mark.store
@@ -202,6 +203,25 @@ async def test_a_revocation_that_was_not_notified_is_seen_within_a_second(
     )
 
     await status_is(app, request, "REVOKED")
+
+
+async def test_cas_that_were_read_while_others_were_added_are_read_again(
+    world: StatusWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, issued = await world.replica(), await world.issue()
+    answers = app._ocsp._answers
+    read = answers._store.issuers
+
+    async def read_before_the_change() -> Sequence[KnownIssuer]:
+        # The first reading began before a commit that the feed tells of before the reading ends.
+        monkeypatch.setattr(answers._store, "issuers", read)
+        answers.configuration_changed()
+        return []
+
+    monkeypatch.setattr(answers._store, "issuers", read_before_the_change)
+    request = await world.request(issued.serial)
+    await ask(app, request)
+    assert (await ask(app, request)).response_status is OK
 
 
 async def test_a_replica_whose_feed_stalls_asks_the_database(world: StatusWorld) -> None:
