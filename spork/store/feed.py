@@ -84,6 +84,12 @@ class StatusFeed:
                     log.warning("the status counters cannot be read", error=type(error).__name__)
                 self.away = True
                 await asyncio.sleep(POLL_S / 2)
+            except Exception:
+                # Whoever answers from a cache rests on this task; what it did not hear of, it asks for again.
+                log.exception("the status feed failed and starts again")
+                self._versions.clear()
+                self._configuration, self.away = -1, True
+                await asyncio.sleep(POLL_S / 2)
 
     async def _follow(self, connection: CountedConnection) -> None:
         await connection.execute("LISTEN spork_status; LISTEN spork_crl")
