@@ -126,9 +126,10 @@ class Door:
             try:
                 await self.nonces.ready()
                 response.headers["Replay-Nonce"] = self.nonces.mint()
-            except DatabaseUnavailable:
-                # The reply is a 503 already; a client cannot go on without the database anyway.
-                pass
+            except SporkError as error:
+                # The reply to a POST stands: it is a 503 already, or what it tells is done. A nonce alone is all of newNonce.
+                if request.method != "POST":
+                    return problem_response(error)
         return response
 
 

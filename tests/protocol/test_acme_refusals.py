@@ -19,6 +19,7 @@ from jwcrypto import jwk as jwcrypto_jwk
 
 from spork.errors import Code, SporkError
 from spork.policy.issuer import NamePolicy
+from spork.store.database import Database
 
 pytestmark = [pytest.mark.protocol, pytest.mark.store]
 
@@ -49,6 +50,16 @@ async def test_a_nonce_of_a_refused_request_is_used_up(client: Client) -> None:
     nonce = await client.fresh_nonce()
     assert problem_of(await client.post(client.url("order/unknown"), nonce=nonce)) == (404, "malformed")
     assert problem_of(await client.post(client.kid, nonce=nonce)) == (400, "badNonce")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_no_nonce_without_the_database_is_no_success(world: World, database_url: str, method: str) -> None:
+    database = await Database.open(database_url, min_size=1, max_size=1)
+    async with world.client(world.app(world.services(database))) as client:
+        await database.close()
+        response = await client.http.request(method, client.url("new-nonce"))
+    assert response.status_code == 503
+    assert "replay-nonce" not in response.headers
 
 
 async def test_a_message_without_a_nonce_is_refused(client: Client) -> None:
