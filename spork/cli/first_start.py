@@ -11,14 +11,12 @@ from pathlib import Path
 
 import click
 from cryptography.hazmat.primitives.serialization import Encoding
-from rich.console import Console
-from rich.panel import Panel
-from rich.table import Table
 
 from spork.api.crl.publication import ensure_crls
 from spork.bootstrap import ensure_first_admin, ensure_management_ca
 from spork.cli.context import write_context
 from spork.cli.runtime import run, stop_on_signals
+from spork.cli.welcome import welcome
 from spork.errors import ConfigurationError
 from spork.files import write_atomically
 from spork.hierarchy.build import build
@@ -46,7 +44,7 @@ async def run_up(directory: Path, settings: Settings) -> None:
         services.keys.close("sealed")
 
         async def ready() -> None:
-            banner(services, hierarchy, declared)
+            await welcome(services, hierarchy)
 
         await run(services, stop, ready)
 
@@ -94,35 +92,4 @@ def make_passphrases(settings: Settings) -> None:
         f"Made {' and '.join(str(file) for file in files)}. They lie beside the keys that they open, so they protect nothing "
         "from whoever can read that folder: good for trying things out, not for a CA that others trust.",
         err=True,
-    )
-
-
-def banner(services: Services, hierarchy: Hierarchy, declared: Path) -> None:
-    """What a person needs next, on standard output."""
-    settings = services.settings
-    home = settings.home
-    rows = Table.grid(padding=(0, 2))
-    rows.add_row("Root certificate", str(home / "trust" / "root.pem"))
-    rows.add_row("ACME directory", f"{settings.url_of_enrol()}/acme/directory")
-    rows.add_row("OCSP, CRLs", settings.url_of_status())
-    rows.add_row("Administration", f"{settings.url_of_admin()}/api/v1")
-    rows.add_row("Health, metrics", f"http://{settings.ops_listen}/readyz  /metrics")
-    rows.add_row("Administrator", str(home / "admin" / "superadmin.pem"))
-    console = Console(soft_wrap=True)
-    console.print(Panel(rows, title=f"{hierarchy.root.common_name} is running", title_align="left", expand=False))
-    console.print("Get a certificate (as it stands, no root needed):\n", highlight=False)
-    console.print(certbot_command(settings), highlight=False, markup=False)
-    console.print(
-        "\nThen: spork cert list   spork audit list   spork pki status   Ctrl-C ends everything.", highlight=False
-    )
-
-
-def certbot_command(settings: Settings) -> str:
-    """A command for an unmodified certbot that works as it is printed."""
-    folder = settings.home / "certbot"
-    return (
-        f"  REQUESTS_CA_BUNDLE={settings.home / 'trust' / 'root.pem'} certbot certonly --standalone \\\n"
-        f"    --server {settings.url_of_enrol()}/acme/directory --http-01-port {settings.acme_http01_port} \\\n"
-        "    --register-unsafely-without-email --agree-tos -n -d hello.localhost \\\n"
-        f"    --config-dir {folder} --work-dir {folder} --logs-dir {folder / 'logs'}"
     )
