@@ -15,6 +15,7 @@ import click
 
 from spork.cli.context import ContextOptions, context_options
 from spork.cli.output import output_option, show_data, show_fields, show_list
+from spork.files import write_atomically
 
 if TYPE_CHECKING:
     from spork.issuance.crl_schedule import CRLScope, ScopeState
@@ -111,7 +112,7 @@ def publish(connection: ContextOptions, authority: str | None, local: bool) -> N
 def tbs(authority: str, shard: int, file: Path) -> None:
     """Write the list that an offline CA has to sign, as a TBSCertList in DER with its number reserved."""
     number, der = asyncio.run(_prepare(authority, shard))
-    file.write_bytes(der)
+    write_atomically(file, der)
     click.echo(f"List number {number} was written to {file}. Sign it where the key is, then run `spork crl import`.")
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from spork.errors import Code, SporkError
+from spork.files import write_atomically
 
 USER = "spork"
 STATE = Path("/var/lib/spork")
@@ -169,7 +170,8 @@ def folder_of(home: Path, owner: Owner) -> Path:
     if not record.exists():
         for old in sorted(STATE.glob(f"{stem}-*")):
             say(f"{old} belonged to a former {home}, which is gone; delete it if you do not need its data.")
-        record.write_text(f"{stem}-{secrets.token_hex(3)}\n", "ascii")
+        # Half written, or not yet on the disk when the power fails, it would part the keys from their data.
+        write_atomically(record, f"{stem}-{secrets.token_hex(3)}\n".encode(), 0o600)
     name = record.read_text("ascii").strip()
     if re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]{6}", name) is None:
         raise SporkError(Code.CONFIGURATION, f"{record} does not hold the name of a folder; restore it from a backup.")

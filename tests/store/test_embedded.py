@@ -214,6 +214,24 @@ def test_a_home_made_anew_never_meets_the_old_data(
         embedded_host.folder_of(home, owner)
 
 
+def test_a_kill_while_the_folders_name_is_written_leaves_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(embedded_host, "STATE", tmp_path / "state")
+    (tmp_path / "state").mkdir()
+    home, owner = tmp_path / "home", embedded_host.Owner(os.geteuid(), os.getegid(), switch=True)
+    (home / "postgres").mkdir(parents=True)
+
+    def killed(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        # Between the write and its arrival on the disk.
+        patched.setattr(os, "fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            embedded_host.folder_of(home, owner)
+    assert not (home / "postgres/folder").exists()
+    assert embedded_host.folder_of(home, owner).parent == tmp_path / "state"
+
+
 def test_passwords_are_nowhere_but_in_the_file(start: Start, home: Path) -> None:
     server = start()
     secrets = json.loads((home / "postgres/credentials.json").read_text()).values()
