@@ -32,10 +32,11 @@ from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import AsyncRowFactory
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from spork.errors import DatabaseUnavailable
+from spork.errors import ConfigurationError, DatabaseUnavailable
 from spork.store.connection import CountedConnection, Statistics
 
 RUNTIME_ROLE = "spork_runtime"
@@ -74,8 +75,9 @@ class Database:
     async def open(cls, url: str, *, min_size: int = 2, max_size: int = 16, application_name: str = "spork") -> Self:
         """Connects, and takes the runtime role where the login is a member of it.
 
-        Raises DatabaseUnavailable naming what the server or the network said.
+        Raises DatabaseUnavailable naming what the server or the network said, ConfigurationError for a URL that is none.
         """
+        check_url(url)
         statistics = Statistics()
 
         async def configure(connection: CountedConnection) -> None:
@@ -211,6 +213,16 @@ class Database:
                     await (await CountedConnection.connect(self.url, **connection_options("spork-probe"))).close()
                     self._probed_at = time.monotonic()
         return await self._pool.getconn()
+
+
+def check_url(url: str) -> None:
+    """Raises ConfigurationError. The driver's own words are dropped: they may quote the URL, and in it the password."""
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise ConfigurationError(
+            "SPORK_DATABASE_URL is not one of PostgreSQL; write it as postgresql://user@host:5432/database."
+        ) from None
 
 
 def connection_options(application_name: str) -> dict[str, Any]:

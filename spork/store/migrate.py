@@ -14,7 +14,7 @@ from importlib import resources
 import psycopg
 
 from spork.errors import Code, SporkError
-from spork.store.database import Database, connection_options, unavailable
+from spork.store.database import Database, check_url, connection_options, unavailable
 
 # Any number will do, as long as nobody else uses it in the same database: the octets of "sporkdbm".
 _LOCK = 0x73706F726B64626D
@@ -80,6 +80,7 @@ async def migrate(url: str) -> list[str]:
     The login must own the database (or the schema `public`). Waits while another process migrates.
     Raises SporkError(CONFIGURATION) as `pending` does or where the login may not change the schema; DatabaseUnavailable.
     """
+    check_url(url)
     options = connection_options("spork-migrate")
     try:
         async with await psycopg.AsyncConnection.connect(url, **options) as connection:

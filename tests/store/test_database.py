@@ -13,9 +13,10 @@ from urllib.parse import parse_qs, quote, urlsplit
 import psycopg
 import pytest
 
-from spork.errors import Code, DatabaseUnavailable
+from spork.errors import Code, DatabaseUnavailable, SporkError
 from spork.store.connection import CountedConnection, may_write
 from spork.store.database import Database
+from spork.store.migrate import migrate
 
 pytestmark = pytest.mark.store
 
@@ -371,3 +372,15 @@ async def test_a_statement_that_takes_too_long_is_worth_a_retry(database: Databa
 
     with pytest.raises(DatabaseUnavailable, match="too busy"):
         await sleep()
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres//u:sup3rsecret@127.0.0.1/db", "postgresql://u:sup3rsecret@127.0.0.1:1/db?foo=bar", "sup3rsecret"]
+)
+async def test_a_url_that_is_none_is_refused_without_its_password(url: str) -> None:
+    for attempt in (Database.open, migrate):
+        with pytest.raises(SporkError) as caught:
+            await attempt(url)
+        assert caught.value.code is Code.CONFIGURATION
+        assert "SPORK_DATABASE_URL" in caught.value.detail
+        assert "sup3rsecret" not in caught.value.detail
