@@ -11,7 +11,7 @@ from spork.api.acme.routes import router as acme_router
 from spork.api.admin.application import application as admin_application
 from spork.api.observe import observed
 from spork.api.ops.application import application as ops_application
-from spork.api.status.application import application as status_application
+from spork.api.status.application import StatusApplication
 from spork.services import Services
 
 
@@ -28,9 +28,9 @@ def admin(services: Services) -> Any:
     return observed("admin", admin_application(services))
 
 
-def status(services: Services) -> Any:
+def status(application: StatusApplication) -> Any:
     """OCSP, CRLs and CA certificates: plain ASGI, ahead of any framework."""
-    return observed("status", status_application(services))
+    return observed("status", application)
 
 
 def ops(services: Services) -> Any:

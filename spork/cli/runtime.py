@@ -16,6 +16,7 @@ from spork.api import applications
 from spork.api.acme import validation
 from spork.api.listeners import Listener, bind, serve, tls_context
 from spork.api.status import workers as status_workers
+from spork.api.status.application import StatusApplication
 from spork.cli.replicas import keep_replicas
 from spork.errors import SporkError
 from spork.ids import MANAGEMENT_AUTHORITY
@@ -43,8 +44,9 @@ async def run(
     enrol_tls = tls_context()
     admin_tls = tls_context(management.certificate.public_bytes(Encoding.PEM).decode())
     certificate = ListenerCertificate(services, [enrol_tls, admin_tls])
+    status = StatusApplication(services)
     listeners = [
-        Listener("status", settings.status_listen, applications.status(services)),
+        Listener("status", settings.status_listen, applications.status(status)),
         Listener("enrol", settings.enrol_listen, applications.enrol(services), enrol_tls),
         Listener("admin", settings.admin_listen, applications.admin(services), admin_tls),
     ]
@@ -64,9 +66,12 @@ async def run(
     async with asyncio.TaskGroup() as group:
         for name, worker in workers:
             group.create_task(_kept_running(name, worker, services, stop), name=name)
+        # It follows the counters from the start: an answer given before it does is never cached.
+        status.start()
         await ready()
         await serve(listeners, sockets, stop)
         stop.set()
+        await status.aclose()
 
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
