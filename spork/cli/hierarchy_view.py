@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -132,11 +133,26 @@ def _why(step: Step) -> Text:
     """The reason, and each field that differs with its values."""
     text = Text(step.reason)
     for field in step.fields:
-        text.append(f"\n{field.field}: {_short(field.before)} -> {_short(field.after)}", style="dim")
+        for key, before, after in differences(field.field, field.before, field.after):
+            text.append(f"\n{key}: {_short(before)} -> {_short(after)}", style="dim")
     return text
+
+
+def differences(key: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+    """What differs between two values, as dotted key, old and new value: of tables only the entries that are not the same."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        yield key, before, after
+        return
+    for name in dict.fromkeys((*before, *after)):
+        if before.get(name) != after.get(name):
+            yield from differences(f"{key}.{name}", before.get(name), after.get(name))
 
 
 def _short(value: object) -> str:
     import json
 
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

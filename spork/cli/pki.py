@@ -314,6 +314,7 @@ def _show_plan(steps: Plan, form: str) -> None:
         _show(steps.as_json(), form)
         return
     from spork.cli.hierarchy_view import console, plan_table
+    from spork.hierarchy.classes import ChangeClass
 
     console().print(plan_table(steps))
     if not steps.changes:
@@ -322,6 +323,8 @@ def _show_plan(steps: Plan, form: str) -> None:
     click.echo(f"\n{_count(len(steps.changes), 'change')}; plan {steps.hash}")
     if steps.forbidden:
         click.echo(f"It cannot be carried out: {_count(len(steps.forbidden), 'change')} forbidden.")
+    elif any(step.change is ChangeClass.REKEY for step in steps.changes):
+        click.echo("It cannot be carried out: existing CAs get no new keys in this version; declare a new CA.")
     elif any(step.needs_approval for step in steps.changes):
         click.echo(f"It needs approval: `spork pki build --approve {steps.hash}`.")
 

@@ -39,7 +39,9 @@ async def welcome(services: Services, hierarchy: Hierarchy) -> None:
     rows.add_row("Health, metrics", f"http://{settings.ops_listen}/readyz  /metrics")
     rows.add_row("Administrator", str(settings.home / "admin" / "superadmin.pem"))
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(Panel(rows, title=f"{hierarchy.root.common_name} is running", title_align="left", expand=False))
+    panel = Panel(rows, title=f"{hierarchy.root.common_name} is running", title_align="left", expand=False)
+    # A path that is cut off cannot be copied, so the panel may be wider than the screen.
+    Console(width=Console(width=1000).measure(panel).maximum).print(panel)
     if issuer is not None:
         as_it_stands = compiled(issuer.names).objection(dns(_EXAMPLE)) is None
         anchors = trust / ("listeners.pem" if await _is_served_by_management(services) else "root.pem")

@@ -84,3 +84,11 @@ def test_the_command_survives_a_home_with_a_space(tmp_path: Path) -> None:
     words = shlex.split(command.replace("\\\n", ""))
     assert words[0] == f"REQUESTS_CA_BUNDLE={home}/trust/root.pem"
     assert words[words.index("--config-dir") + 1] == f"{home}/certbot"
+
+
+async def test_a_long_path_is_printed_whole(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / ("a-folder-with-a-long-name-" * 4)
+    printed = await _printed(database, home, 'names.permit.dns = ["**.test"]\n', capsys)
+    assert f"{home}/admin/superadmin.pem" in printed
