@@ -151,7 +151,7 @@ def _converted(where: str, key: str, value: Any, base: Path) -> Any:
         if isinstance(default, bool):
             return _boolean(value)
         if isinstance(default, int):
-            return int(value)
+            return _number(value, 65535 if key.endswith("_port") else 1024)
         if key in ("status_url", "enrol_url", "admin_url"):
             return _url(str(value))
         if not isinstance(value, str):
@@ -159,6 +159,14 @@ def _converted(where: str, key: str, value: Any, base: Path) -> Any:
     except ValueError as error:
         raise ConfigurationError(f"{where}: {error}.") from error
     return value
+
+
+def _number(value: object, most: int) -> int:
+    """A port or a number of processes; text comes from the environment."""
+    text = "" if isinstance(value, bool) else str(value)
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+        raise ValueError(f"{value!r} is not a whole number from 1 to {most}")
+    return int(text)
 
 
 def _address(text: str) -> Address:

@@ -135,11 +135,11 @@ def build(file: Path, config: Path | None, folder: Path | None, approve: str | N
     if form != "table":
         _show({**built.plan.as_json(), "files": [str(path) for path in paths]}, form)
         return
-    changes = len(built.plan.changes)
-    click.echo(f"{_count(changes, 'change')} made." if changes else "Nothing to do: the tree is as declared.")
-    for step in built.plan.steps:
-        if step.change.value == "waiting":
-            click.echo(f"{step.id} waits: {step.reason}")
+    changes, waiting = len(built.plan.changes), [s for s in built.plan.steps if s.change.value == "waiting"]
+    idle = "Nothing can be done here until others sign:" if waiting else "Nothing to do: the tree is as declared."
+    click.echo(f"{_count(changes, 'change')} made." if changes else idle)
+    for step in waiting:
+        click.echo(f"{step.id} waits: {step.reason}")
     if paths:
         click.echo(f"{_count(len(paths), 'file')} written to {folder}.")
 

@@ -63,6 +63,16 @@ async def test_build_without_changes_asks_for_no_passphrase(file: Path) -> None:
     assert await spork("pki", "build") == 0
 
 
+async def test_a_build_that_can_do_nothing_yet_does_not_say_that_all_is_done(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(TREE.replace("[root]", '[root]\nkey_mode = "offline"', 1))
+    assert await spork("pki", "build") == 0
+    shown = capsys.readouterr().out
+    assert "until others sign" in shown
+    assert "as declared" not in shown
+
+
 async def test_a_forbidden_change_is_refused_with_its_reason(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert await spork("pki", "build") == 0
     file.write_text(TREE.replace('"Issuing"', '"Renamed"\nid = "issuing"'))

@@ -91,3 +91,16 @@ def test_every_setting_is_described_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "running.md").read_text("utf-8")
     missing = [f.name for f in dataclasses.fields(Settings) if f"`SPORK_{f.name.upper()}`" not in text]
     assert missing == []
+
+
+@pytest.mark.parametrize("value", ["zero", "", "0", "-1", "2.5", "99999999", "\u0661"])
+def test_a_number_that_is_none_is_refused_in_words(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"SPORK_WORKERS: .* is not a whole number from 1 to 1024"):
+        load_settings(environment={"SPORK_WORKERS": value})
+
+
+def test_a_port_beyond_the_last_one_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "spork.toml"
+    file.write_text("acme_http01_port = 65536\n")
+    with pytest.raises(ConfigurationError, match="65536 is not a whole number from 1 to 65535"):
+        load_settings(file, {})
