@@ -22,12 +22,14 @@ from spork.store.database import Database
 from spork.wire.jose import b64url_decode, b64url_encode
 
 LIFETIME = timedelta(minutes=15)
-"""How long a nonce is good for. The redemptions of this time are what the table holds."""
+"""How long a nonce is good for. The redemptions of this time and a few minutes more are what the table holds."""
 
 _RANDOM_OCTETS, _EXPIRY_OCTETS, _MAC_OCTETS = 16, 4, 16
 _BODY_OCTETS = _RANDOM_OCTETS + _EXPIRY_OCTETS
 _KEY_OCTETS = 32
 _PURGE_ROWS = 5000
+# A replica whose clock is behind takes a nonce for longer than others do, and must find that it was redeemed.
+_CLOCK_SKEW = timedelta(minutes=5)
 
 _REDEEM: LiteralString = """
 INSERT INTO nonce_redemption (nonce, expires_at)
@@ -122,8 +124,8 @@ async def redeem(connection: CountedConnection, nonce: OpenedNonce) -> CountedCu
 
 
 async def purge(database: Database, now: datetime) -> int:
-    """Deletes expired redemptions, a few thousand at a time; returns how many."""
-    cursor = await database.execute(_PURGE, [now, _PURGE_ROWS], durable=False)
+    """Deletes redemptions that expired on every replica's clock, a few thousand at a time; returns how many."""
+    cursor = await database.execute(_PURGE, [now - _CLOCK_SKEW, _PURGE_ROWS], durable=False)
     return cursor.rowcount
 
 
