@@ -12,7 +12,7 @@ from spork.errors import Code, SporkError
 from spork.issuance.ports import AuditEvent
 from spork.policy.weakkeys import weakness_of
 from spork.store import acme_account, acme_order, audit
-from spork.store.acme_account import Account
+from spork.store.acme_account import Account, KeyTaken
 from spork.store.connection import CountedConnection
 from spork.wire.jose import VerificationKey, parse_inner_jws, parse_jwk, strict_object
 from spork.x509.names import NameKind, SubjectName
@@ -46,9 +46,13 @@ async def new_account(call: Call) -> Response:
             account = await inserted.fetchone()
             if account is not None:
                 await _audit(connection, call, account, "acme.account.create", contact=list(contact))
+            else:
+                # Another request registered the same key in this instant, and a further statement sees its account.
+                created = False
+                cursor = await acme_account.find_by_key(connection, call.issuer.id, key.thumbprint)
+                account = await cursor.fetchone()
     if account is None:
-        # Another request registered the same key in this instant.
-        raise SporkError(Code.CONFLICT, "The account is just being made; ask again.", retry_after_s=1)
+        raise SporkError(Code.CONFLICT, "The key is just changing hands; ask again.", retry_after_s=1)
     _require_valid(account)
     headers = {"Location": call.account_url(account)}
     return reply(account_json(call, account), 201 if created else 200, headers)
@@ -152,6 +156,25 @@ async def orders(call: Call, account_id: str) -> Response:
 
 async def key_change(call: Call) -> Response:
     """Gives the account another key (RFC 8555 section 7.3.5)."""
+    try:
+        found, holder = await _change_key(call)
+    except KeyTaken:
+        # The batch is rolled back, and the nonce is good for a second one, which sees who has the key now.
+        found, holder = await _change_key(call)
+    if holder is not None:
+        problem = {
+            "type": "urn:ietf:params:acme:error:malformed",
+            "detail": "The new key belongs to an account already.",
+            "status": 409,
+        }
+        response = reply(problem, 409, {"Location": call.account_url(holder)})
+        response.headers["Content-Type"] = "application/problem+json"
+        return response
+    return reply(account_json(call, found), headers={"Location": call.account_url(found)})
+
+
+async def _change_key(call: Call) -> tuple[Account, Account | None]:
+    """The account, and who has the new key already: then nothing was changed. Raises SporkError, KeyTaken."""
     async with call.batch(durable=True) as (connection, sender):
         await sender.look_up(connection)
         found = await sender.account()
@@ -163,16 +186,7 @@ async def key_change(call: Call) -> Response:
                 connection, found.id, former=found.thumbprint, thumbprint=key.thumbprint, jwk=key.jwk
             )
             await _audit(connection, call, found, "acme.account.key-change", thumbprint=key.thumbprint_text)
-    if holder is not None:
-        problem = {
-            "type": "urn:ietf:params:acme:error:malformed",
-            "detail": "The new key belongs to an account already.",
-            "status": 409,
-        }
-        response = reply(problem, 409, {"Location": call.account_url(holder)})
-        response.headers["Content-Type"] = "application/problem+json"
-        return response
-    return reply(account_json(call, found), headers={"Location": call.account_url(found)})
+    return found, holder
 
 
 def _new_key(call: Call, found: Account) -> VerificationKey:

@@ -45,6 +45,10 @@ RETURNING id
 """
 
 
+class KeyTaken(Exception):
+    """Another request gave the key to another account after it was looked up. The transaction has failed and must roll back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """An account as stored."""
@@ -125,7 +129,7 @@ async def replace_key(
 ) -> None:
     """Gives the account a new key, if it still has the former one. Waits for the answer.
 
-    Raises SporkError(CONFLICT): the new key is another account's, or the account changed meanwhile.
+    Raises KeyTaken, and SporkError(CONFLICT): the account changed meanwhile.
     """
     cursor = connection.cursor()
     parameters = {"id": account_id, "former": former, "thumbprint": thumbprint, "jwk": Jsonb(dict(jwk))}
@@ -133,6 +137,7 @@ async def replace_key(
         await cursor.execute(_REPLACE_KEY, parameters)
         changed = await cursor.fetchone()
     except UniqueViolation as error:
-        raise SporkError(Code.CONFLICT, "The new key belongs to another account already.") from error
+        # No SporkError: doors commit what a refusal leaves behind, and here nothing can be committed any more.
+        raise KeyTaken from error
     if changed is None:
         raise SporkError(Code.CONFLICT, "The account was changed by another request; read it and try again.")
