@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import h11
+import structlog
 
 from spork.api.acme.networks import Address, Network, plain, refusal
 from spork.api.acme.resolver import Resolver
@@ -35,6 +36,7 @@ _MAX_HEAD_OCTETS = 16 * 1024
 _MAX_URL_CHARACTERS = 2048
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRY_S = 2
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,11 @@ async def _permitted(target: _Target, resolver: Resolver, reach: Reach) -> Seque
     usable = [plain(address) for address, reason in reasons.items() if reason is None]
     if not usable:
         address, reason = next(iter(reasons.items()))
+        _log.info("acme.http01.unlisted", host=target.host, address=str(address), reason=reason)
+        # The address itself is for the operator: a redirect could otherwise ask for any name of the DNS in here.
         raise SporkError(
             Code.CONNECTION,
-            f"{target.host} resolves to {address}, {reason}, which validators may reach only if it is listed in "
+            f"{target.host} resolves to {reason}, which validators may reach only if it is listed in "
             "SPORK_ACME_ALLOWED_NETWORKS or in the issuer's acme networks.",
         )
     first_of_version = {address.version: address for address in reversed(usable)}

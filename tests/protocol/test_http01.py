@@ -16,6 +16,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
+import structlog.testing
 from acme_world import NoResolver
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from x509_world import a_root
@@ -218,6 +219,20 @@ async def test_unlisted_addresses_are_never_connected_to(server: Server, resolve
     assert (error.code, error.retry_after_s) == (Code.CONNECTION, None)
     assert "SPORK_ACME_ALLOWED_NETWORKS" in error.detail
     assert server.requests == []
+
+
+async def test_the_requester_learns_the_kind_of_an_unlisted_address_and_the_log_the_address(
+    server: Server, resolver: NoResolver
+) -> None:
+    resolver.known["inside.example"] = [ipaddress.ip_address("10.20.30.40")]
+    server.answers[CHALLENGE] = redirect("http://inside.example/")
+
+    with structlog.testing.capture_logs() as logs:
+        error = await refused(server, resolver)
+
+    assert "10.20.30.40" not in error.detail
+    assert "inside.example resolves to a private address" in error.detail
+    assert [(line["host"], line["address"]) for line in logs] == [("inside.example", "10.20.30.40")]
 
 
 async def test_of_several_addresses_the_permitted_one_is_used(server: Server, resolver: NoResolver) -> None:
