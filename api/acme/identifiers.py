@@ -15,6 +15,7 @@ from spork.api.acme.configuration import ACMEConfiguration
 from spork.errors import Code, SporkError, Subproblem
 from spork.policy.issuer import Issuer
 from spork.policy.patterns import compiled
+from spork.x509.alabel import alabel_fault
 from spork.x509.names import NameKind, SubjectName, dns
 from spork.x509.namesyntax import name_fault
 
@@ -110,23 +111,10 @@ def _parsed(kind: str, text: str) -> Identifier | Subproblem:
         )
     if not text.isascii():
         return _rejected("dns", text, "must be given in A-label form (xn--...)")
-    fault = name_fault(SubjectName(NameKind.DNS, text))
-    if fault is None and not all(_is_a_label(label) for label in text.lower().split(".")):
-        fault = "has a label that begins with xn-- but is no A-label"
+    fault = name_fault(SubjectName(NameKind.DNS, text)) or alabel_fault(text.lower())
     if fault is not None:
         return _rejected("dns", text, fault)
     return Identifier("dns", dns(text).value)
-
-
-def _is_a_label(label: str) -> bool:
-    if not label.startswith("xn--"):
-        return True
-    try:
-        encoded = label.removeprefix("xn--").encode("ascii")
-        decoded = encoded.decode("punycode")
-        return not decoded.isascii() and decoded.encode("punycode") == encoded
-    except UnicodeError:
-        return False
 
 
 def _rejected(kind: str, text: str, fault: str) -> Subproblem:

@@ -90,14 +90,6 @@ def level_of(certificate: x509.Certificate | Iterable[str], oid_base: str) -> Ad
     raise SporkError(Code.FORBIDDEN, f"The policy {asserted[0]} is not a level of administrators.")
 
 
-def requires(level: AdminLevel, minimum: AdminLevel) -> None:
-    """Returns only if the level is high enough. Raises SporkError(FORBIDDEN) naming both."""
-    if level < minimum:
-        raise SporkError(
-            Code.FORBIDDEN, f"This needs the level {minimum.name.lower()}; the certificate has {level.name.lower()}."
-        )
-
-
 def _policies(certificate: x509.Certificate) -> list[str]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.CertificatePolicies)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 
 from cryptography import x509
 
 from spork.policy.patterns import compiled
 from spork.policy.proposal import Proposal, Violation
+from spork.x509.alabel import alabel_fault
 from spork.x509.names import NameKind, SubjectName, from_general_name, to_general_name
 from spork.x509.namesyntax import name_fault
 from spork.x509.nametext import name_of_common_name
 from spork.x509.profile import SubjectRule
-
-_JOINERS = frozenset("\u00b7\u0375\u05f3\u05f4\u30fb\u200c\u200d")
-"""Signs that RFC 5892 appendix A allows beside letters, marks and digits, in a context that is not checked here."""
 
 
 def names_well_formed(proposal: Proposal) -> list[Violation]:
@@ -175,25 +172,5 @@ def _canonical_fault(name: SubjectName) -> str | None:
     if canonical != name:
         return "is not in canonical form" + (f"; write {canonical.value!r}" if canonical is not None else "")
     if name.kind is NameKind.DNS:
-        return next((fault for label in name.value.split(".") if (fault := _label_fault(label))), None)
+        return alabel_fault(name.value)
     return None
-
-
-def _label_fault(label: str) -> str | None:
-    """Labels with `--` in third place are reserved for A-labels (RFC 5890 section 2.3.1), which must decode to what they say."""
-    if label[2:4] != "--":
-        return None
-    if not label.startswith("xn--"):
-        return f"has the reserved label {label!r}"
-    try:
-        text = label[4:].encode("ascii").decode("punycode")
-        sound = (
-            not text.isascii()
-            and all(one in _JOINERS or unicodedata.category(one)[0] in "LMN" or one == "-" for one in text)
-            and text == text.lower()
-            and unicodedata.is_normalized("NFC", text)
-            and text.encode("punycode").decode("ascii").lower() == label[4:]
-        )
-    except (UnicodeError, ValueError):
-        sound = False
-    return None if sound else f"has the label {label!r}, which is not an internationalised one"

@@ -16,6 +16,7 @@ from cryptography.x509 import ObjectIdentifier
 from spork.errors import Code, SporkError
 from spork.x509.bounds import check_der
 from spork.x509.der import Extension, raw
+from spork.x509.spki import key_octets
 
 MAX_REQUEST_OCTETS = 64 * 1024
 MAX_CERTIFICATES = 64
@@ -110,12 +111,6 @@ class _OctetString:
 @asn1.sequence
 class _Oids:
     oids: list[ObjectIdentifier]
-
-
-@asn1.sequence
-class _PublicKeyInfo:
-    algorithm: asn1.TLV
-    public_key: asn1.BitString
 
 
 @asn1.sequence
@@ -236,13 +231,8 @@ _HASH_OF_IDENTIFIER = _identifiers()
 _IDENTIFIER_OF_HASH = {name: identifier for identifier, name in _HASH_OF_IDENTIFIER.items()}
 
 
-def key_octets(spki: bytes) -> bytes:
-    """The content of the subjectPublicKey BIT STRING: what a key hash covers, in CertIDs and in byKey."""
-    return asn1.decode_der(_PublicKeyInfo, spki).public_key.as_bytes()
-
-
 def issuer_hashes(subject_der: bytes, spki: bytes, hash_name: str) -> tuple[bytes, bytes]:
-    """Gives issuerNameHash and issuerKeyHash of a CA."""
+    """Gives issuerNameHash and issuerKeyHash of a CA. Raises SporkError(BAD_PUBLIC_KEY)."""
     # SHA-1 names issuers here and protects nothing.
     name, key = hashlib.new(hash_name, usedforsecurity=False), hashlib.new(hash_name, usedforsecurity=False)
     name.update(subject_der)

@@ -18,8 +18,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from spork.errors import Code, SporkError
 from spork.x509.algorithms import BY_NAME, Algorithm, algorithm_of, load_public_key
-from spork.x509.ocsp import issuer_hashes, key_octets
+from spork.x509.ocsp import issuer_hashes
 from spork.x509.signatures import verify_signature
+from spork.x509.spki import key_octets
 
 _SKEW = timedelta(minutes=5)
 """How far clocks may differ."""

@@ -15,7 +15,8 @@ from cryptography.x509 import ObjectIdentifier
 
 from spork.x509.algorithms import Algorithm
 from spork.x509.der import Extension, OCSPResponseTBS, raw
-from spork.x509.ocsp import BASIC, key_octets, nonce_extension
+from spork.x509.ocsp import BASIC, nonce_extension
+from spork.x509.spki import key_octets
 
 _ARCHIVE_CUTOFF = ObjectIdentifier("1.3.6.1.5.5.7.48.1.6")
 

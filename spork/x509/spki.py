@@ -37,7 +37,7 @@ def key_identifier(spki: bytes) -> bytes:
 
 
 def key_octets(spki: bytes) -> bytes:
-    """The BIT STRING's content: what OCSP's issuerKeyHash hashes (RFC 6960 section 4.1.1). Raises SporkError(BAD_PUBLIC_KEY)."""
+    """The BIT STRING's content: what issuerKeyHash and byKey of OCSP hash (RFC 6960). Raises SporkError(BAD_PUBLIC_KEY)."""
     return _parsed(spki).subject_public_key.as_bytes()
 
 

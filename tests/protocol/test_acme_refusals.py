@@ -469,6 +469,7 @@ async def test_a_new_key_that_was_registered_meanwhile_is_a_conflict_that_names_
         ({"type": "dns", "value": "bücher.example"}, "rejectedIdentifier"),
         ({"type": "dns", "value": "xn--\u00e4.example"}, "rejectedIdentifier"),
         ({"type": "dns", "value": "xn--99999999.example"}, "rejectedIdentifier"),
+        ({"type": "dns", "value": "ab--c.example"}, "rejectedIdentifier"),
         ({"type": "dns", "value": "127.0.0.1"}, "rejectedIdentifier"),
         ({"type": "dns", "value": "a" * 64 + ".example"}, "rejectedIdentifier"),
         ({"type": "dns", "value": "a." * 130 + "example"}, "rejectedIdentifier"),

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from spork.errors import Code, SporkError
-from spork.policy.levels import ACTIONS, AdminLevel, is_at_or_below, level_named, level_of, level_oid, requires
+from spork.policy.levels import ACTIONS, AdminLevel, is_at_or_below, level_named, level_of, level_oid
 
 BASE = "1.3.6.1.4.1.56266.1"
 
@@ -69,13 +69,8 @@ def test_a_certificate_without_policies_is_forbidden() -> None:
     assert caught.value.code is Code.FORBIDDEN
 
 
-def test_levels_are_ordered_and_the_lower_one_is_refused() -> None:
+def test_levels_are_ordered() -> None:
     assert AdminLevel.VIEWER < AdminLevel.OPERATOR < AdminLevel.ADMIN < AdminLevel.SUPERADMIN
-    requires(AdminLevel.ADMIN, AdminLevel.ADMIN)
-    requires(AdminLevel.SUPERADMIN, AdminLevel.VIEWER)
-    with pytest.raises(SporkError, match=r"superadmin.*admin") as caught:
-        requires(AdminLevel.ADMIN, AdminLevel.SUPERADMIN)
-    assert caught.value.code is Code.FORBIDDEN
 
 
 def test_names_of_levels_are_the_four_words_only() -> None:

@@ -87,6 +87,12 @@ def test_several_certificates_keep_their_order() -> None:
     assert [cert_id.serial for cert_id in request.certificates] == [5, 3, 9]
 
 
+def test_a_key_that_cannot_be_read_gives_no_hashes() -> None:
+    with pytest.raises(SporkError) as caught:
+        issuer_hashes(b"", b"\x30\x00", "sha1")
+    assert caught.value.code is Code.BAD_PUBLIC_KEY
+
+
 def test_hash_parameters_come_back_as_they_came_in() -> None:
     with_null = an_oracle_request(hashes.SHA1())
     absent = with_null.replace(bytes.fromhex("300906052b0e03021a0500"), bytes.fromhex("300706052b0e03021a"))
