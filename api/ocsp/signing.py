@@ -14,7 +14,7 @@ from datetime import datetime
 from cryptography import x509
 
 from spork.errors import Code, SporkError
-from spork.ids import AuthorityId
+from spork.ids import AuthorityId, KeyId
 from spork.issuance.ports import AuditEvent, IdempotencyKey
 from spork.issuance.request import IssuanceRequest
 from spork.policy.proposal import Door, Evidence, Grant, Requester
@@ -99,7 +99,7 @@ async def _renew(services: Services, store: Responders, issuer: KnownIssuer, now
         # Another replica may have been at it while this one waited for its turn.
         if not alone or not await _is_due(store, issuer, authority, now):
             return False
-        await _issue(services, authority)
+        await _issue(services, store, authority)
     return True
 
 
@@ -115,13 +115,11 @@ async def _is_due(store: Responders, issuer: KnownIssuer, authority: Authority, 
     )
 
 
-async def _issue(services: Services, authority: Authority) -> None:
+async def _issue(services: Services, store: Responders, authority: Authority) -> None:
     if authority.key_id is not None:
         # A CA whose key does not open is tried again and again, and each time a new responder key would be left behind.
         await services.keys.signer(authority.key_id)
-    algorithm = _algorithm_for(authority.algorithm)
-    audit = AuditEvent("key.generate", "host", f"authority:{authority.id}", {"generation": authority.generation})
-    _, spki = await services.keys.generate(algorithm, KeyPurpose.OCSP, "online", audit)
+    spki = await _key(services, store, authority)
     digest = hashlib.sha256(spki).digest()
     profile = profile_named("ocsp-signing")
     request = IssuanceRequest(
@@ -138,6 +136,28 @@ async def _issue(services: Services, authority: Authority) -> None:
         subject=_subject(authority),
     )
     await services.pipeline.issue(request)
+
+
+async def _key(services: Services, store: Responders, authority: Authority) -> bytes:
+    """The SubjectPublicKeyInfo of a key that a killed or refused attempt left, or of a new one."""
+    algorithm = _algorithm_for(authority.algorithm)
+    left = await store.unused_key(authority.id, authority.generation, algorithm.name)
+    # One that does not open any more would be certified in vain.
+    if left is not None and await _opens(services, left[0]):
+        return left[1]
+    audit = AuditEvent("key.generate", "host", f"authority:{authority.id}", {"generation": authority.generation})
+    _, spki = await services.keys.generate(algorithm, KeyPurpose.OCSP, "online", audit)
+    return spki
+
+
+async def _opens(services: Services, key_id: KeyId) -> bool:
+    try:
+        await services.keys.signer(key_id)
+    except SporkError as error:
+        if error.code is Code.CORRUPTED_KEY:
+            return False
+        raise
+    return True
 
 
 def _algorithm_for(algorithm: Algorithm) -> Algorithm:

@@ -27,6 +27,15 @@ SELECT c.id AS certificate_id, k.id AS key_id, c.der, c.not_before, c.not_after
    AND NOT EXISTS (SELECT FROM revocation r WHERE r.certificate_id = c.id AND r.released_at IS NULL)
  ORDER BY c.not_after DESC LIMIT 1
 """
+_UNUSED_KEY: LiteralString = """
+SELECT k.id, k.spki
+  FROM audit_event e
+  JOIN private_key k ON k.id = e.detail ->> 'key_id'
+  JOIN key_encryption_key kek ON kek.id = k.kek_id
+ WHERE e.subject = %s AND e.detail ->> 'generation' = %s AND k.purpose = 'ocsp' AND k.algorithm = %s AND kek.kind = 'online'
+   AND NOT EXISTS (SELECT FROM certificate c WHERE c.spki_sha256 = sha256(k.spki))
+ ORDER BY e.id DESC LIMIT 1
+"""
 _LOCK: LiteralString = "SELECT pg_try_advisory_lock(hashtextextended('spork ocsp ' || %s::text, %s::bigint))"
 _UNLOCK: LiteralString = "SELECT pg_advisory_unlock(hashtextextended('spork ocsp ' || %s::text, %s::bigint))"
 
@@ -73,6 +82,14 @@ class Responders:
         )
         found: ResponderRow | None = await cursor.fetchone()
         return found
+
+    async def unused_key(
+        self, authority_id: AuthorityId, generation: int, algorithm: str
+    ) -> tuple[KeyId, bytes] | None:
+        """A responder key that was made for this generation and has no certificate, the latest one. None if there is none."""
+        values = [f"authority:{authority_id}", str(generation), algorithm]
+        row = await (await self._database.execute(_UNUSED_KEY, values)).fetchone()
+        return None if row is None else (KeyId(row[0]), bytes(row[1]))
 
     @asynccontextmanager
     async def lock(self, authority_id: AuthorityId, generation: int) -> AsyncIterator[bool]:
