@@ -37,4 +37,6 @@ def configure_logging(settings: Settings) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=last, foreign_pre_chain=shared))
+    # While the database is away the pool would say so for each of its connections, many times a second; we say it once.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)

@@ -359,12 +359,19 @@ async def _build(hierarchy: Hierarchy, settings: Settings, approve: str | None) 
     from spork.api.crl.publication import ensure_crls
     from spork.hierarchy.build import Built
     from spork.hierarchy.build import build as carry_out
+    from spork.hierarchy.classes import ChangeClass
 
     # Where nothing is to be done no passphrase is asked for.
     state = await _read(settings)
     steps = _compare(hierarchy, state, settings)
     if not steps.changes and approve is None:
         return Built(steps, state)
+    certifying = (ChangeClass.CREATE, ChangeClass.REISSUE)
+    if not settings.status_url and any(step.change in certifying for step in steps.changes):
+        _say(
+            f"Note: certificates will point to {settings.url_of_status()}, where only this machine finds their CRLs and OCSP. "
+            "For others set SPORK_STATUS_URL before building; it cannot be changed in certificates later."
+        )
     async with _opened(hierarchy, settings) as services:
         built = await carry_out(hierarchy, services.workshop, approve=approve, progress=_say)
         # Sealed keys are open only here, and a CA without a list leaves its verifiers at a loss.

@@ -237,10 +237,15 @@ def connection_options(application_name: str) -> dict[str, Any]:
     }
 
 
+_WHAT = {"53100": "has no room left on its disk", "53200": "has no memory left", "53300": "has no connection left"}
+"""By SQLSTATE (PostgreSQL, appendix A): what an operator has to look at first."""
+
+
 def unavailable(error: Exception) -> DatabaseUnavailable:
     """The same failure in SPORK's own words; of the driver's text (it holds no password) the first line is kept."""
     first_line = str(error).strip().partition("\n")[0]
-    what = "is too busy" if getattr(error, "sqlstate", None) in _BUSY else "cannot be reached"
+    state = getattr(error, "sqlstate", None)
+    what = _WHAT.get(state or "", "is too busy" if state in _BUSY else "cannot be reached")
     return DatabaseUnavailable(f"The database {what}; try again shortly ({first_line}).")
 
 

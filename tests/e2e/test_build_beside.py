@@ -18,7 +18,8 @@ def test_a_built_tree_has_a_list_for_every_ca(own_ca: RunningCA, tmp_path: Path)
         (own_ca.home / name).write_text("correct horse battery\n")
         (own_ca.home / name).chmod(0o600)
     declared = own_ca.declarations / "hierarchy.toml"
-    own_ca.spork("pki", "build", str(declared), "--output", str(tmp_path / "pems"))
+    built = own_ca.spork("pki", "build", str(declared), "--output", str(tmp_path / "pems"))
+    assert "set SPORK_STATUS_URL before building" in built.stderr
     assert {"root.pem", "spork-tls-web-server-issuing-ca-chain.pem"} <= {p.name for p in (tmp_path / "pems").iterdir()}
     audit = own_ca.spork("pki", "plan", str(declared), "--detailed-exitcode")
     assert "Nothing to do" in audit.stdout
