@@ -18,7 +18,7 @@ from spork.store.outbox import Outbox
 
 log = structlog.get_logger("spork.status")
 
-_RENEWAL_TICK_S = 30.0
+_RENEWAL_TICK_S = 5.0
 """A new CA waits at most this long for its responder; `renew_responders` may be called at once where it is made."""
 _FIRST_TICKS_S = 1.0
 _OUTBOX_TICK_S = 1.0

@@ -158,6 +158,12 @@ def _obtain(
         # After a broken connection the certificate may exist, so the key stays; after a refusal it does not.
         if not may_have_happened(error):
             take_back()
+        else:
+            click.echo(
+                f"The private key stays in {key_file}, because its certificate may have been issued: `spork cert list` tells. "
+                "If it was not, run the same command again with --force.",
+                err=True,
+            )
         raise
     _finish(to, out, key_file, answer)
 

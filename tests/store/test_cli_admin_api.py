@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, p
 from live_admin import LiveAdmin, live_admin
 from postgres import PostgresServer
 
+from spork.cli.client import AdminClient
 from spork.cli.main import run
+from spork.errors import DatabaseUnavailable
 from spork.policy.levels import AdminLevel
 
 pytestmark = pytest.mark.store
@@ -289,6 +291,17 @@ def test_a_foreign_client_certificate_and_a_foreign_server_are_told_apart(spork:
     assert not Path("lost.test.key").exists(), "what was never asked for leaves no key"
     mixed = spork("cert", "list", "--admin-cert", "f.pem")
     assert (mixed.code, "not a certificate and its key" in mixed.err) == (1, True)
+
+
+def test_a_key_whose_certificate_may_exist_stays_and_the_user_is_told(
+    spork: Spork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable
+
+    monkeypatch.setattr(AdminClient, "post", away)
+    done = spork("cert", "issue", "--cn", "perhaps.test")
+    assert (done.code, "--force" in done.err, Path("perhaps.test.key").exists()) == (6, True, True), done.err
 
 
 def test_plain_http_is_refused(spork: Spork, live: LiveAdmin) -> None:
