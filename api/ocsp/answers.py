@@ -11,7 +11,7 @@ from email.utils import format_datetime
 
 from prometheus_client import Counter
 
-from spork.api.ocsp.cache import Answer, AnswerCache, CachedAnswer, Headers
+from spork.api.ocsp.cache import Answer, CachedAnswer, CachedStatus, FactCache, Headers
 from spork.api.ocsp.problems import STATUS_OF_CODE
 from spork.api.ocsp.signing import Responder, ResponderKeys
 from spork.errors import Code, DatabaseUnavailable, SporkError
@@ -58,7 +58,8 @@ class OCSPAnswers:
         self._store = Responders(services.database)
         self._keys = ResponderKeys(services)
         self._feed = feed
-        self._cache = AnswerCache()
+        self._cache: FactCache[CachedAnswer] = FactCache()
+        self._known: FactCache[CachedStatus] = FactCache()
         self._issuers: dict[tuple[str | None, bytes, bytes], KnownIssuer] | None = None
         self._changes = 0
         feed.subscribe(self)
@@ -68,6 +69,7 @@ class OCSPAnswers:
     def statuses_changed(self, authority_id: AuthorityId, version: int, serials: Sequence[bytes] | None) -> None:
         """See `store.feed.FeedListener`."""
         self._cache.apply(authority_id, version, serials)
+        self._known.apply(authority_id, version, serials)
 
     def configuration_changed(self) -> None:
         """See `store.feed.FeedListener`."""
@@ -105,8 +107,9 @@ class OCSPAnswers:
         try:
             async with asyncio.timeout(_LOOKUP_TIMEOUT_S):
                 asked = _Asked(request, await self._issuer_of(request.certificates, authority_id))
-                statuses = await self._lookup(asked)
                 responder = await self._keys.responder(asked.issuer.authority_id, asked.issuer.generation)
+                # Last, so that a status which needs no look-up is used at once.
+                statuses = self._known_status(asked) or await self._lookup(asked)
         except (DatabaseUnavailable, TimeoutError):
             kept = self._kept(request.certificates[0], authority_id) if alone else None
             if kept is None:
@@ -142,9 +145,36 @@ class OCSPAnswers:
             raise SporkError(Code.FORBIDDEN, f"{issuer.authority_id} has no OCSP responder; it publishes CRLs.")
         return issuer
 
+    def _known_status(self, asked: _Asked) -> Statuses | None:
+        """The status of a single certificate that is certainly still true. By the same rules as `known`, and without I/O."""
+        if len(asked.request.certificates) != 1 or self._feed.unchecked_s > BYPASS_AFTER_S:
+            return None
+        cert_id = asked.request.certificates[0]
+        kept = self._known.get(cert_id.der)
+        if kept is None or self._clock.now().timestamp() >= kept.fresh_until:
+            return None
+        return Statuses(self._known.version_of(kept), {Serial(cert_id.serial): kept.status})
+
     async def _lookup(self, asked: _Asked) -> Statuses:
         serials = {c.serial for c in asked.request.certificates if 0 < c.serial < 1 << _MAX_SERIAL_BITS}
-        return await self._statuses.statuses(asked.issuer.authority_id, [Serial(serial) for serial in serials])
+        statuses = await self._statuses.statuses(asked.issuer.authority_id, [Serial(serial) for serial in serials])
+        if len(asked.request.certificates) == 1:
+            self._keep(asked.request.certificates[0], asked.issuer, statuses)
+        return statuses
+
+    def _keep(self, cert_id: CertID, issuer: KnownIssuer, statuses: Statuses) -> None:
+        now = self._clock.now()
+        # As for answers: a certificate that is unknown now may be issued in a moment, without any counter moving.
+        if _single(cert_id, issuer, statuses, now).status is CertStatus.unknown:
+            return
+        status = CachedStatus(
+            status=statuses.by_serial[Serial(cert_id.serial)],
+            authority_id=issuer.authority_id,
+            serial=serial_octets(cert_id.serial),
+            version=statuses.version,
+            fresh_until=(now + LIFETIME / 2).timestamp(),
+        )
+        self._known.put(cert_id.der, status)
 
     async def _signed(self, asked: _Asked, statuses: Statuses, responder: Responder) -> Answer:
         now, request = self._clock.now(), asked.request

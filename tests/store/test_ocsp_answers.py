@@ -154,6 +154,83 @@ async def test_a_hit_costs_no_sql(world: StatusWorld) -> None:
     assert statistics.round_trips == 0
 
 
+@pytest.mark.parametrize("first_nonce", [None, b"1" * 16], ids=["after an ordinary request", "with nonces alone"])
+async def test_the_second_request_with_a_nonce_costs_no_sql(world: StatusWorld, first_nonce: bytes | None) -> None:
+    app, issued, other = await world.replica(), await world.issue(), await world.issue()
+    first = await world.request(issued.serial, nonce=first_nonce)
+    second = await world.request(issued.serial, nonce=b"2" * 16)
+    await checked(app)
+    await ask(app, first)
+    # What concerns another certificate leaves the status known.
+    await world.revoke(other)
+    await status_is(app, await world.request(other.serial), "REVOKED")
+    statistics = world.services_of(app).statistics
+    statistics.reset()
+
+    answer = await ask(app, second)
+    ordinary = await ask(app, await world.request(issued.serial))
+
+    assert answer.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == b"2" * 16
+    assert answer.certificate_status is ordinary.certificate_status is oracle.OCSPCertStatus.GOOD
+    assert (statistics.statements, statistics.round_trips) == (0, 0)
+
+
+async def test_an_unknown_serial_asked_for_with_nonces_is_read_each_time(world: StatusWorld) -> None:
+    app = await world.replica()
+    await checked(app)
+    await ask(app, await world.request(0x4242, nonce=b"1"))
+    statistics = world.services_of(app).statistics
+    statistics.reset()
+
+    assert (await ask(app, await world.request(0x4242, nonce=b"2"))).certificate_status.name == "UNKNOWN"
+
+    assert statistics.round_trips == 1
+
+
+async def test_a_revocation_is_seen_by_requests_with_a_nonce_within_a_second(world: StatusWorld) -> None:
+    issued = await world.issue()
+    request = await world.request(issued.serial, nonce=b"n" * 16)
+    replicas = [await world.replica(), await world.replica()]
+    for app in replicas:
+        await checked(app)
+        await status_is(app, request, "GOOD")
+
+    await world.revoke(issued, Reason.certificateHold)
+    for app in replicas:
+        await status_is(app, request, "REVOKED")
+    await world.revoke(issued, Reason.removeFromCRL)
+    for app in replicas:
+        await status_is(app, request, "GOOD")
+
+
+async def test_a_replica_whose_feed_stalls_asks_the_database_for_requests_with_a_nonce(world: StatusWorld) -> None:
+    issued, app = await world.issue(), await world.replica()
+    request = await world.request(issued.serial, nonce=b"n" * 16)
+    await checked(app)
+    await status_is(app, request, "GOOD")
+    app.feed.pause = 60
+    await asyncio.sleep(1.2)
+
+    await world.revoke(issued)
+
+    assert (await ask(app, request)).certificate_status is oracle.OCSPCertStatus.REVOKED
+
+
+async def test_requests_with_a_nonce_leave_the_kept_answer_for_an_outage(world: StatusWorld) -> None:
+    issued, app = await world.issue(), await world.replica()
+    plain, request = await world.request(issued.serial), await world.request(issued.serial, nonce=b"n")
+    await checked(app)
+    await status_is(app, plain, "GOOD")
+    app.feed.pause = 60
+    await asyncio.sleep(1.2)
+    await ask(app, request)
+    await world.services_of(app).close()
+    app.feed.away = True
+
+    assert (await ask(app, plain)).certificate_status is oracle.OCSPCertStatus.GOOD
+    assert await refused(app, request) == "TRY_LATER"
+
+
 async def test_a_miss_costs_one_statement_for_counter_and_status(world: StatusWorld) -> None:
     app = await world.replica()
     first, second = await world.issue(), await world.issue()
