@@ -118,12 +118,22 @@ def tbs(authority: str, shard: int, file: Path) -> None:
 
 @crl.command(name="import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def import_list(file: Path) -> None:
+@click.option(
+    "--tbs",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What `spork crl tbs` wrote: then FILE is the bare signature over it, as `openssl dgst -sign` makes it.",
+)
+def import_list(file: Path, tbs: Path | None) -> None:
     """Publish a list that was signed elsewhere, in DER or PEM.
 
     Its signature, issuer, number and dates are checked, and that it lists every certificate that is known to be revoked.
     """
-    published = asyncio.run(_import(file.read_bytes()))
+    data = file.read_bytes()
+    if tbs is not None:
+        from spork.x509.crl import assemble
+
+        data = assemble(tbs.read_bytes(), data)
+    published = asyncio.run(_import(data))
     click.echo(f"{published.scope}: list number {published.number} with {published.entries} entries is published.")
 
 

@@ -18,7 +18,8 @@ from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
 from spork.errors import Code, SporkError
 from spork.x509.algorithms import Algorithm, algorithm_with_identifier, load_public_key
-from spork.x509.der import CRLTBS, Extension, raw, time
+from spork.x509.bounds import check_der, elements
+from spork.x509.der import CRLTBS, Extension, raw, time, wrap
 from spork.x509.signatures import verify_signature
 
 UNSPECIFIED = 0
@@ -37,6 +38,8 @@ _REASONS: dict[int, x509.ReasonFlags] = {
     10: x509.ReasonFlags.aa_compromise,
 }
 _CODES = {flag: code for code, flag in _REASONS.items()}
+MAX_LIST_OCTETS = 256 * 1024 * 1024
+"""Of a list that comes from elsewhere: some five million entries."""
 MAX_NUMBER_OCTETS = 20
 """Conforming issuers never use a longer CRLNumber (RFC 5280 section 5.2.3)."""
 _V2 = 1
@@ -283,3 +286,19 @@ def verify_crl(der: bytes, spki: bytes) -> Algorithm:
     # Loading it refused a list whose inner and outer algorithm differ (RFC 5280 section 5.1.1.2).
     verify_signature(load_public_key(spki), algorithm, crl.tbs_certlist_bytes, signed.signature.as_bytes())
     return algorithm
+
+
+def assemble(tbs: bytes, signature: bytes) -> bytes:
+    """A CertificateList (DER) from a TBSCertList and the signature over it, which was made elsewhere; nothing is verified here.
+
+    The algorithm is the one that the TBSCertList names (RFC 5280 section 5.1.1.2). Raises SporkError(MALFORMED).
+    """
+    check_der(tbs, max_octets=MAX_LIST_OCTETS)
+    try:
+        fields = elements(tbs)
+        algorithm = algorithm_with_identifier(fields[1])
+    except (IndexError, ValueError, SporkError):
+        algorithm = None
+    if algorithm is None:
+        raise SporkError(Code.MALFORMED, "This is no TBSCertList that `spork crl tbs` wrote.")
+    return wrap(CRLTBS(tbs), algorithm, signature)

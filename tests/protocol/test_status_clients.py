@@ -314,6 +314,23 @@ async def test_a_list_is_written_out_signed_elsewhere_and_imported(served: Serve
     assert again[0] == 5
 
 
+async def test_a_bare_signature_that_openssl_made_becomes_a_list(served: Served) -> None:
+    tbs, signature = served.folder / "list.tbs", served.folder / "list.sig"
+    assert (await _spork(served, "crl", "tbs", "--ca", "web", "--output", tbs))[0] == 0
+    authority = await served.world.services.authorities.authority(WEB)
+    assert authority.key_id is not None
+    signer = await served.world.services.keys.signer(authority.key_id)
+    signature.write_bytes(signer.sign(CRLTBS(tbs.read_bytes())))
+    nonsense = served.folder / "nonsense.tbs"
+    nonsense.write_bytes(b"\x30\x00")
+
+    refused = await _spork(served, "crl", "import", "--tbs", nonsense, signature)
+    imported = await _spork(served, "crl", "import", "--tbs", tbs, signature)
+
+    assert refused[0] == 1
+    assert imported == (0, "web/1: list number 2 with 0 entries is published.\n")
+
+
 async def _lint(program: str, *arguments: str | Path) -> str:
     """What a linter of pkilint reports, apart from notices."""
     process = await asyncio.create_subprocess_exec(
