@@ -22,6 +22,7 @@ from spork.api.acme.resolver import DNSResolver, Resolver
 from spork.api.acme.wake import wake_of
 from spork.errors import Code, DatabaseUnavailable, SporkError
 from spork.store import acme_challenge
+from spork.store.acme_purge import ExpiredOrders
 from spork.store.job import ClaimedJob, Jobs
 from spork.store.nonce import purge
 
@@ -47,7 +48,7 @@ async def run(services: Services, stop: asyncio.Event) -> None:
     worker = Validator(services, DNSResolver(services.settings.acme_resolver))
     wake = wake_of(services.database)
     loop = asyncio.get_running_loop()
-    purged_at = loop.time()
+    expired, purged_at = ExpiredOrders(services.database), loop.time()
     async with asyncio.TaskGroup() as tasks:
         stopping = tasks.create_task(_wake_on(stop, wake))
         while not stop.is_set():
@@ -56,7 +57,7 @@ async def run(services: Services, stop: asyncio.Event) -> None:
                 tasks.create_task(worker.work(job))
             if loop.time() - purged_at > _PURGE_EVERY_S:
                 purged_at = loop.time()
-                await _purge(services)
+                await _purge(services, expired)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(wake.wait(), POLL_S)
         await stopping
@@ -67,9 +68,16 @@ async def _wake_on(stop: asyncio.Event, wake: asyncio.Event) -> None:
     wake.set()
 
 
-async def _purge(services: Services) -> None:
-    with contextlib.suppress(DatabaseUnavailable):
+async def _purge(services: Services, expired: ExpiredOrders) -> None:
+    """Forgets what has expired. Never raises: what stays is only room on a disk, and validations go on."""
+    try:
         await purge(services.database, services.clock.now())
+        if (orders := await expired.purge(services.clock.now())) > 0:
+            _log.info("acme.orders.purged", orders=orders)
+    except DatabaseUnavailable:
+        pass
+    except Exception:
+        _log.exception("acme.purge.failed")
 
 
 class Validator:
