@@ -30,18 +30,22 @@ def foreign_subject(
     if given == ["subject"]:
         return None, None
     where = (*path, given[0])
-    if base is None:
-        problems.add(where, "a file cannot be named here; use `subject`.")
+    text = getattr(spec, given[0])
+    # A resource of Kubernetes holds the PEM text itself, because there is no folder that it could name a file of.
+    inline = text.startswith("-----BEGIN ")
+    if base is None and not inline:
+        problems.add(where, "a file cannot be named here; give the PEM text itself, or use `subject`.")
         return None, None
+    what = "the PEM text" if inline else repr(text)
     try:
-        pem = _read(base / getattr(spec, given[0]))
+        pem = text if inline or base is None else _read(base / text)
         return _of_csr(pem) if given == ["subject_csr"] else _of_certificate(pem)
     except SporkError as error:
         problems.add(where, error.detail)
     except OSError as error:
-        problems.add(where, f"{getattr(spec, given[0])!r} cannot be read: {error.strerror}.")
+        problems.add(where, f"{what} cannot be read: {error.strerror}.")
     except ValueError as error:
-        problems.add(where, f"{getattr(spec, given[0])!r} cannot be used: {error}.")
+        problems.add(where, f"{what} cannot be used: {error}.")
     return None, None
 
 

@@ -78,7 +78,12 @@ def test_export_is_a_resource_with_the_keys_of_the_file_in_camel_case(
     resource = yaml.safe_load(capsys.readouterr().out)
     assert (resource["apiVersion"], resource["kind"]) == ("spork-ca.org/v1alpha1", "Hierarchy")
     assert resource["metadata"] == {"name": "main"}
-    assert resource["spec"]["root"] == {"commonName": "Root", "algorithm": "ecdsa-p256", "validityYears": 20}
+    assert resource["spec"]["root"] == {
+        "id": "root",
+        "commonName": "Root",
+        "algorithm": "ecdsa-p256",
+        "validityYears": 20,
+    }
     assert resource["spec"]["policyCAs"][0]["issuingCAs"][0]["commonName"] == "Issuing"
 
 
