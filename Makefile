@@ -22,7 +22,7 @@ ifneq ($(BROKEN),)
 $(error This checkout was made without symbolic links ($(BROKEN)): check it out again on a file system that has them, with git config core.symlinks true)
 endif
 
-.PHONY: help run test check bench fmt wheel kube-assets lock clean dev
+.PHONY: help run test check crds bench fmt wheel kube-assets lock clean dev
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,11 +51,15 @@ dev: $(VENV)/.installed-dev ## Install what development and tests need
 test: check ## Run the checks and all tests; the summary names what could not run here
 	$(BIN)/python -m pytest tests $(PYTEST)
 
-check: $(VENV)/.installed-dev ## Formatting, lints, types and layers, in under a minute
+check: $(VENV)/.installed-dev ## Formatting, lints, types, layers and drift of crds/, in under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m spork.controller.crds --check crds
+
+crds: $(VENV)/.installed-dev ## Write crds/*.yaml from the models
+	$(BIN)/python -m spork.controller.crds crds
 
 bench: $(VENV)/.installed-dev ## Measure, and print tables
 	$(BIN)/python -m pytest tests/bench -m bench --capture=no -p no:randomly $(PYTEST)

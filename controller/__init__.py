@@ -1,9 +1,9 @@
 """The operator for Kubernetes, and the same reconciler over a folder of files.
 
-Only this charter exists so far: SPORK does not act on Kubernetes resources yet.
+The resources exist so far: models, their CRDs, and a reader of manifests. Nothing acts on them yet.
 
-Belongs here: one reconcile function per kind, the models behind the custom resource definitions, and the two adapters
-of the one cluster port.
+Belongs here: one reconcile function per kind, the models behind the custom resource definitions (`models`, `crds`), and the
+two adapters of the one cluster port.
 Never belongs here: a rule about certificates, a signature, an SQL statement. A door authenticates and translates,
 nothing else.
 Below: `spork.services`.
