@@ -164,9 +164,13 @@ def test_a_resource_has_the_keys_of_the_file(resource: type[BaseModel], file: ty
 
 def test_every_usage_of_an_issuable_profile_has_its_word() -> None:
     words = {
-        "digitalSignature": "digital signature", "keyEncipherment": "key encipherment",
-        "keyAgreement": "key agreement", profiles.SERVER_AUTH: "server auth", profiles.CLIENT_AUTH: "client auth",
-        profiles.CODE_SIGNING: "code signing", profiles.EMAIL_PROTECTION: "email protection",
+        "digitalSignature": "digital signature",
+        "keyEncipherment": "key encipherment",
+        "keyAgreement": "key agreement",
+        profiles.SERVER_AUTH: "server auth",
+        profiles.CLIENT_AUTH: "client auth",
+        profiles.CODE_SIGNING: "code signing",
+        profiles.EMAIL_PROTECTION: "email protection",
         profiles.TIME_STAMPING: "timestamping",
     }
     issuable = [profiles.PROFILES[name] for name in issuable_profiles()]
