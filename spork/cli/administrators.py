@@ -29,7 +29,7 @@ from spork.cli.material import (
     require_absent,
     write_material,
 )
-from spork.cli.output import show_data, show_fields, when
+from spork.cli.output import instant, show_data, show_fields, when
 from spork.errors import Code, SporkError
 from spork.ids import serial_from_text, serial_text
 from spork.policy.levels import level_named
@@ -174,8 +174,8 @@ def _issue_locally(options: AdminOptions, csr: ParsedCSR) -> dict[str, Any]:
             "authority": recorded.authority_id,
             "generation": recorded.generation,
             "serial": serial_text(recorded.serial),
-            "notBefore": recorded.not_before.isoformat(),
-            "notAfter": recorded.not_after.isoformat(),
+            "notBefore": instant(recorded.not_before),
+            "notAfter": instant(recorded.not_after),
             "pem": _pem(recorded.der),
             "chain": "",
         }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spork.cli.context import ContextOptions, context_options
-from spork.cli.output import output_option, show_data, show_fields, show_list
+from spork.cli.output import instant, output_option, show_data, show_fields, show_list
 from spork.files import write_atomically
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def show(connection: ContextOptions, source: str | None, everything: bool, outpu
     entries = [
         {
             "serial": f"{entry.serial:X}",
-            "revoked_at": entry.revoked_at.isoformat(),
+            "revoked_at": instant(entry.revoked_at),
             "reason": _reason(entry.reason),
-            "invalidity_date": entry.invalidity_date.isoformat() if entry.invalidity_date else None,
+            "invalidity_date": instant(entry.invalidity_date),
         }
         for entry in entries_of(read.crl)
     ]
@@ -55,8 +55,8 @@ def show(connection: ContextOptions, source: str | None, everything: bool, outpu
         "issuer": read.crl.issuer.rfc4514_string(),
         "number": read.number,
         "base_number": read.base_number,
-        "this_update": read.this_update.isoformat(),
-        "next_update": read.next_update.isoformat() if read.next_update else None,
+        "this_update": instant(read.this_update),
+        "next_update": instant(read.next_update),
         "distribution_points": list(read.distribution_points),
         "sha256": read.sha256.hex(),
     }

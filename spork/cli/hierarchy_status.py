@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spork.cli.output import left, show_list
+from spork.cli.output import instant, left, show_list
 from spork.hierarchy.ports import AuthorityState, TreeState
 from spork.hierarchy.snapshot import stored_certificate
 from spork.ids import serial_text
@@ -55,8 +55,8 @@ def _authority(state: AuthorityState) -> dict[str, Any]:
         "algorithm": current.algorithm if current is not None else None,
         "generation": current.generation if current is not None else None,
         "serial": serial_text(certificate.serial_number) if certificate is not None else None,
-        "not_before": certificate.not_valid_before_utc.isoformat() if certificate is not None else None,
-        "not_after": certificate.not_valid_after_utc.isoformat() if certificate is not None else None,
+        "not_before": instant(certificate.not_valid_before_utc) if certificate is not None else None,
+        "not_after": instant(certificate.not_valid_after_utc) if certificate is not None else None,
         "live_certificates": state.live_certificates,
     }
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from spork.cli.output import output_option, show_list
+from spork.cli.output import instant, output_option, show_list
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -84,10 +84,10 @@ def query(
         {
             "serial": serial_text(single.serial),
             "status": single.status,
-            "revoked_at": single.revoked_at.isoformat() if single.revoked_at else None,
+            "revoked_at": instant(single.revoked_at),
             "reason": single.reason,
-            "this_update": single.this_update.isoformat(),
-            "next_update": single.next_update.isoformat() if single.next_update else None,
+            "this_update": instant(single.this_update),
+            "next_update": instant(single.next_update),
         }
         for single in checked
     ]

@@ -81,6 +81,11 @@ def cell(value: Any) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
+def instant(moment: datetime | None) -> str | None:
+    """An instant to the second in UTC, as the API writes it: `2026-11-24T20:59:46Z` (RFC 3339)."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment is not None else None
+
+
 def when(text: str | None) -> str:
     """An instant of the API, to the minute, UTC."""
     return "" if not text else f"{_instant(text):%Y-%m-%d %H:%M}Z"
