@@ -1,13 +1,19 @@
-"""Between resources and the declared tree: a Hierarchy resource says what a hierarchy file says, in camelCase."""
+"""From resources to what the hierarchy file declares: the same values, checked by the same code."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from spork.controller.models import Hierarchy
+from spork.controller.models import ClusterIssuer, Hierarchy, Issuer, Resource
+from spork.hierarchy.issuers import declared_issuers
 from spork.hierarchy.load import DEFAULT_OID_BASE, load_values
+from spork.hierarchy.model import DeclaredAuthority, DeclaredIssuer
 from spork.hierarchy.model import Hierarchy as DeclaredHierarchy
 from spork.hierarchy.problems import HierarchyError, Problems, key_text
+from spork.hierarchy.spec import IssuerSpec
+from spork.ids import AuthorityId
 
 # What a resource has and a file has not: it is about namespaces, which a file knows nothing of.
 _NOT_IN_FILES = {"allowed_namespaces"}
@@ -19,9 +25,29 @@ def declared_hierarchy(resource: Hierarchy, *, oid_base: str = DEFAULT_OID_BASE)
     problems = Problems()
     hierarchy = load_values(values, problems, oid_base=oid_base)
     if hierarchy is None:
-        name = f"Hierarchy {resource.metadata.name}"
-        raise HierarchyError([f"{name}: {key_text(fault.path)}: {fault.sentence}" for fault in problems.found])
+        raise _error(resource, problems)
     return hierarchy
+
+
+def declared_issuer(resource: Issuer | ClusterIssuer, tree: Mapping[AuthorityId, DeclaredAuthority]) -> DeclaredIssuer:
+    """What the resource binds to which CA of the tree. Raises HierarchyError with every fault, such as a CA that is not there.
+
+    Whether the CA allows the resource's namespace is not looked at here.
+    """
+    values = _without(resource.spec.model_dump(exclude_unset=True))
+    problems = Problems()
+    # The words of URLs are reserved for issuers without a namespace, whose names the models have checked already.
+    (issuer,) = declared_issuers([IssuerSpec.model_validate({**values, "name": "issuer"})], tree, problems)
+    if problems.found:
+        raise _error(resource, problems)
+    default = isinstance(resource, ClusterIssuer) and resource.spec.default
+    return replace(issuer, name=resource.metadata.name, default=default)
+
+
+def _error(resource: Resource, problems: Problems) -> HierarchyError:
+    space = f"{resource.metadata.namespace}/" if resource.metadata.namespace else ""
+    name = f"{resource.kind} {space}{resource.metadata.name}"
+    return HierarchyError([f"{name}: {key_text(fault.path)}: {fault.sentence}" for fault in problems.found])
 
 
 def _without(value: Any) -> Any:

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 from operator_refusals import CHANGES, REFUSALS, Refusal
-from operator_world import a_resource
+from operator_world import DROP, PEM, a_resource
 from pydantic import BaseModel
 
 from spork.controller import crds
-from spork.controller.conversion import declared_hierarchy
+from spork.controller.conversion import declared_hierarchy, declared_issuer
 from spork.controller.manifests import ManifestError, load_manifests, load_object, refused_changes
-from spork.controller.models import KINDS, Hierarchy, authorities, issuer
+from spork.controller.models import KINDS, ClusterIssuer, Hierarchy, Issuer, authorities, issuer
 from spork.controller.models.certificate import USAGES
 from spork.hierarchy import spec
 from spork.hierarchy.export import hierarchy_resource
 from spork.hierarchy.issuers import issuable_profiles
 from spork.hierarchy.load import load_text
+from spork.hierarchy.model import DeclaredAuthority
 from spork.hierarchy.problems import HierarchyError
+from spork.ids import AuthorityId
 from spork.x509 import profiles
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,3 +205,65 @@ def test_the_text_of_a_resource_survives_yaml() -> None:
     resource = a_resource("Certificate", {"metadata/annotations": {"at": "2026-01-01T00:00:00Z"}})
     (loaded,) = load_manifests(yaml.safe_dump(resource))
     assert loaded.metadata.annotations == {"at": "2026-01-01T00:00:00Z"}
+
+
+def _tree(changes: dict[str, Any] | None = None) -> Mapping[AuthorityId, DeclaredAuthority]:
+    resource = load_object(a_resource("Hierarchy", changes))
+    assert isinstance(resource, Hierarchy)
+    return declared_hierarchy(resource).by_id
+
+
+def test_an_issuer_of_a_namespace_declares_its_policy() -> None:
+    limits = {"spec/maxValidityDays": 30, "spec/keys/algorithms": ["ecdsa-p256"], "metadata/name": "directory"}
+    resource = load_object(a_resource("Issuer", limits))
+    assert isinstance(resource, Issuer)
+    declared = declared_issuer(resource, _tree())
+    assert (declared.name, declared.authority_id, declared.default) == ("directory", "web", False)
+    assert (declared.names.permit, declared.keys.algorithms) == ({"dns": ("**.example.com",)}, ("ecdsa-p256",))
+    assert declared.max_validity == timedelta(days=30)
+
+
+def test_a_cluster_issuer_declares_its_doors() -> None:
+    resource = load_object(a_resource("ClusterIssuer", {"spec/allowedNamespaces": {"names": ["*"]}}))
+    assert isinstance(resource, ClusterIssuer)
+    assert declared_issuer(resource, _tree()).protocols["acme"]["ports"] == {"http-01": 8080}
+
+
+@pytest.mark.parametrize(
+    ("changes", "tree", "sentence"),
+    [
+        ({"spec/ca": "wbe"}, {}, "unknown CA 'wbe'; did you mean 'web'?"),
+        ({"spec/ca": "tls"}, {}, "certificates are issued by issuing CAs"),
+        ({}, {"spec/policyCAs/0/issuingCAs/0/keyMode": "sealed"}, "a server can sign only with an online one"),
+        ({}, {"spec/policyCAs/0/issuingCAs/0/profiles": ["tls-client"]}, "does not offer the profile 'tls-server'"),
+        ({"spec/names/permit/dn": ["no name"]}, {}, "no name"),
+    ],
+)
+def test_an_issuer_that_does_not_fit_the_tree_is_refused(
+    changes: dict[str, Any], tree: dict[str, Any], sentence: str
+) -> None:
+    resource = load_object(a_resource("ClusterIssuer", changes))
+    assert isinstance(resource, ClusterIssuer)
+    with pytest.raises(HierarchyError) as caught:
+        declared_issuer(resource, _tree({"spec/issuers": [], **tree}))
+    assert sentence in caught.value.detail and caught.value.detail.startswith("ClusterIssuer one: ")
+
+
+def _cross(pem: str) -> Hierarchy:
+    cross = {"spec/crossCertificates/0/subject": DROP, "spec/crossCertificates/0/subjectCSR": pem}
+    resource = load_object(a_resource("Hierarchy", cross))
+    assert isinstance(resource, Hierarchy)
+    return resource
+
+
+def test_somebody_elses_ca_is_taken_from_pem_text() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Partner")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    declared = declared_hierarchy(_cross(request.public_bytes(Encoding.PEM).decode())).cross_certificates[0]
+    assert declared.foreign_subject == name
+
+
+def test_pem_text_that_is_no_request_is_refused() -> None:
+    with pytest.raises(HierarchyError, match="subject_csr"):
+        declared_hierarchy(_cross(PEM))

@@ -10,6 +10,7 @@ import yaml
 from operator_refusals import CHANGES, REFUSALS, Refusal
 from operator_world import Cluster, a_resource
 
+from spork.controller.manifests import load_object
 from spork.controller.models import KINDS
 
 pytestmark = [
@@ -37,9 +38,14 @@ def test_an_example_is_accepted_and_applied_twice_leaves_no_drift(kube: Cluster,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_resource_that_the_refusals_change_is_accepted(kube: Cluster, kind: str) -> None:
-    done = kube.apply(a_resource(kind, name="valid"))
+def test_a_valid_resource_is_accepted_and_comes_back_as_the_same_model(kube: Cluster, kind: str) -> None:
+    sent = a_resource(kind, name="valid")
+    done = kube.apply(sent)
     assert done.returncode == 0, done.stderr
+    names = KINDS[kind].names
+    space = [] if names.scope == "Cluster" else ["-n", "default"]
+    stored = load_object(kube.get(f"{names.plural}.spork-ca.org", "valid", *space))
+    assert stored.spec == load_object(sent).spec  # type: ignore[attr-defined]  # Each kind has one of its own.
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.id)
