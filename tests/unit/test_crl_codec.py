@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from spork.errors import Code, SporkError
 from spork.x509.algorithms import BY_NAME
-from spork.x509.crl import CRLHeader, RevokedEntry, build_tbs, encode_entries, entries_of, read_crl, verify_crl
+from spork.x509.crl import (
+    CRLHeader,
+    RevokedEntry,
+    assemble,
+    build_tbs,
+    encode_entries,
+    entries_of,
+    read_crl,
+    verify_crl,
+)
 from spork.x509.der import wrap
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -164,3 +173,10 @@ def test_any_entries_survive_the_round_trip(pairs: list[tuple[int, int]]) -> Non
     entries = [RevokedEntry(serial, NOW, reason) for serial, reason in pairs]
 
     assert list(entries_of(x509.load_der_x509_crl(a_list(a_header(), entries)))) == entries
+
+
+@given(st.binary(max_size=300))
+def test_octets_that_are_no_list_cannot_be_assembled(octets: bytes) -> None:
+    with pytest.raises(SporkError) as refused:
+        assemble(octets, b"signature")
+    assert refused.value.code is Code.MALFORMED
