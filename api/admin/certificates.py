@@ -46,6 +46,7 @@ _PEM_ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {PEM_CHAIN: {"s
 def add_routes(router: APIRouter, backend: Backend) -> None:
     """Adds the operations to the router."""
     _add_issuing(router, backend)
+    _add_search(router, backend)
     _add_reading(router, backend)
     _add_revoking(router, backend)
 
@@ -86,7 +87,7 @@ def _add_issuing(router: APIRouter, backend: Backend) -> None:
         return await _issued(backend, await backend.pipeline.issue(request), response)
 
 
-def _add_reading(router: APIRouter, backend: Backend) -> None:
+def _add_search(router: APIRouter, backend: Backend) -> None:
     @router.get("/certificates", operation_id="listCertificates", summary="Search certificates", tags=["certificates"])
     async def list_certificates(
         caller: Caller,
@@ -135,6 +136,8 @@ def _add_reading(router: APIRouter, backend: Backend) -> None:
             next=cursor(rows[limit - 1].id) if len(rows) > limit else None,
         )
 
+
+def _add_reading(router: APIRouter, backend: Backend) -> None:
     @router.get(
         "/certificates/{authority}/{serial}",
         operation_id="showCertificate",
