@@ -59,6 +59,14 @@ class Served:
             "-verify_other", web, *more,
         )  # fmt: skip
 
+    async def ocsp_says(self, recorded: Recorded, words: str, *more: str) -> str:
+        """Asks until the answer has these words: a change of status may take its second to be seen, and longer on a busy machine."""
+        for _ in range(40):
+            if words in (output := await self.ocsp(recorded, *more)):
+                return output
+            await asyncio.sleep(0.25)
+        raise AssertionError(f"no {words!r} in {output}")
+
     async def crl(self, path: str) -> Path:
         """Fetches a list over HTTP and writes it as PEM."""
         async with httpx.AsyncClient() as client:
@@ -103,15 +111,13 @@ async def test_openssl_sees_good_then_revoked(served: Served) -> None:
     issued = await served.world.issue()
     good = await served.ocsp(issued)
     await served.world.revoke(issued, Reason.keyCompromise)
-    await asyncio.sleep(0.7)
-    revoked = await served.ocsp(issued, "-no_nonce")
+    revoked = await served.ocsp_says(issued, ": revoked", "-no_nonce")
 
     assert "Response verify OK" in good
     assert ": good" in good
     # OpenSSL sent a nonce and compared it.
     assert "WARNING" not in good
     assert "Response verify OK" in revoked
-    assert ": revoked" in revoked
     assert "Reason: keyCompromise" in revoked
 
 
@@ -127,12 +133,11 @@ async def test_openssl_asks_with_sha256_and_for_several(served: Served) -> None:
 async def test_openssl_sees_hold_and_release(served: Served) -> None:
     issued = await served.world.issue()
     await served.world.revoke(issued, Reason.certificateHold)
-    held = await served.ocsp(issued)
+    held = await served.ocsp_says(issued, ": revoked")
     await served.world.revoke(issued, Reason.removeFromCRL)
-    released = await served.ocsp(issued)
+    await served.ocsp_says(issued, ": good")
 
     assert "Reason: certificateHold" in held
-    assert ": good" in released
 
 
 async def test_an_answer_by_get_is_the_same_to_openssl(served: Served) -> None:
@@ -161,10 +166,13 @@ async def test_openssl_verifies_with_the_published_lists(served: Served) -> None
     lists = publisher(served.world.services)
     await lists.publish(CRLScope(WEB, 1, 0))
     lists.close()
-    await asyncio.sleep(0.2)
+    for _ in range(40):
+        if "certificate revoked" in (seen := await served.verify(revoked)):
+            break
+        await asyncio.sleep(0.25)
 
+    assert "certificate revoked" in seen
     assert ": OK" in await served.verify(kept)
-    assert "certificate revoked" in await served.verify(revoked)
     text = await served.run("crl", "-in", await served.crl("/crl/web/1.crl"), "-noout", "-text")
     assert f"{revoked.serial:X}" in text.upper()
     assert "Key Compromise" in text
