@@ -60,7 +60,7 @@ class Served:
         )  # fmt: skip
 
     async def ocsp_says(self, recorded: Recorded, words: str, *more: str) -> str:
-        """Asks until the answer has these words: a change of status may take its second to be seen, and longer on a busy machine."""
+        """Asks until the answer has these words: a change of status may take its second to be seen, or longer."""
         for _ in range(40):
             if words in (output := await self.ocsp(recorded, *more)):
                 return output
