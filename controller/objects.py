@@ -191,13 +191,14 @@ def _merged(old: Any, new: Any) -> Any:
     return copy.deepcopy(new)
 
 
-def _without(item: Any, applied: Any) -> dict[str, Any]:
+def _without(item: Mapping[str, Any], applied: Any) -> dict[str, Any]:
     """The object without the fields that were applied before: whatever the next apply leaves out goes."""
+    if not isinstance(applied, Mapping):
+        return {}
     kept = {}
     for key, value in item.items():
         if key not in applied or key in ("apiVersion", "kind", "name", "namespace"):
             kept[key] = value
-        elif isinstance(value, Mapping) and isinstance(applied[key], Mapping):
-            if inner := _without(value, applied[key]):
-                kept[key] = inner
+        elif isinstance(value, Mapping) and (inner := _without(value, applied[key])):
+            kept[key] = inner
     return kept
