@@ -19,7 +19,7 @@ Object = Mapping[str, Any]
 FIELD_MANAGER = "spork-controller"
 """The one name under which everything here is applied."""
 LABEL_MANAGED = f"{GROUP}/managed"
-"""On each Secret and ConfigMap that belongs to this operator, with the value `true`: only those are watched."""
+"""On each Secret, ConfigMap and ClusterTrustBundle of this operator, with the value `true`: only those are watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,9 @@ class Kind:
     """Label selector of what is watched."""
     optional: bool = False
     """Whether the API server may not have it at all. Then there are none."""
+    older: tuple[str, ...] = ()
+    """Versions of the same form, newest first, for API servers that do not serve `api_version` yet. What is read and written has
+    `api_version`; the adapter puts the served one in its place."""
 
     @property
     def group(self) -> str:
@@ -55,7 +58,15 @@ KINDS: Mapping[str, Kind] = {
         Kind("ConfigMap", "v1", "configmaps", True, selector=f"{LABEL_MANAGED}=true"),
         Kind("Ingress", "networking.k8s.io/v1", "ingresses", True, optional=True),
         Kind("CertificateSigningRequest", "certificates.k8s.io/v1", "certificatesigningrequests", False, optional=True),
-        Kind("ClusterTrustBundle", "certificates.k8s.io/v1beta1", "clustertrustbundles", False, optional=True),
+        Kind(
+            "ClusterTrustBundle",
+            "certificates.k8s.io/v1",
+            "clustertrustbundles",
+            False,
+            selector=f"{LABEL_MANAGED}=true",
+            optional=True,
+            older=("certificates.k8s.io/v1beta1", "certificates.k8s.io/v1alpha1"),
+        ),
         Kind("CertificateRequest", "cert-manager.io/v1", "certificaterequests", True, optional=True),
     )
 }

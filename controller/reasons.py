@@ -21,3 +21,7 @@ INVALID = Reason("Invalid", "The spec cannot be used.")
 UNAVAILABLE = Reason("Unavailable", "Something that is needed cannot be reached; it is tried again.")
 DELETING = Reason("Deleting", "The object is being deleted.")
 CONFLICT = Reason("Conflict", "Something of that name belongs to somebody else; nothing was changed.")
+
+# Trust bundles
+WAITING_FOR_TRUST = Reason("WaitingForTrust", "The root is not yet in every trust bundle that was asked for.")
+BUNDLE_WRITTEN = Reason("BundleWritten", "The trust bundle holds the roots.")
