@@ -12,10 +12,11 @@ from spork.errors import SporkError
 from spork.hierarchy.model import DeclaredAuthority, DeclaredIssuer
 from spork.hierarchy.positions import Path
 from spork.hierarchy.problems import Problems
-from spork.hierarchy.spec import ACMESpec, IssuerSpec, NamesSpec
+from spork.hierarchy.spec import ACMESpec, ExpressionSpec, IssuerSpec, NamesSpec
 from spork.hierarchy.values import MAX_VALIDITY_DAYS
 from spork.ids import AuthorityId, is_slug
-from spork.policy.issuer import KeyPolicy, NamePolicy
+from spork.policy.expressions import MAX_EXPRESSIONS, check_expression
+from spork.policy.issuer import Expression, KeyPolicy, NamePolicy
 from spork.policy.patterns import check_pattern
 from spork.x509.algorithms import BY_NAME
 from spork.x509.authority import AuthorityKind, KeyMode
@@ -95,7 +96,19 @@ def _issuer(
         max_validity=None if days is None else timedelta(days=days),
         protocols=_protocols(spec, path, authority, problems),
         default=spec.default,
+        expressions=_expressions(spec.expressions, (*path, "expressions"), problems),
     )
+
+
+def _expressions(specs: Sequence[ExpressionSpec], path: Path, problems: Problems) -> tuple[Expression, ...]:
+    if len(specs) > MAX_EXPRESSIONS:
+        problems.add(path, f"there are {len(specs)}; at most {MAX_EXPRESSIONS}.")
+    for index, spec in enumerate(specs[:MAX_EXPRESSIONS]):
+        try:
+            check_expression(spec.rule)
+        except SporkError as error:
+            problems.add((*path, index, "rule"), error.detail)
+    return tuple(Expression(spec.rule, spec.message) for spec in specs)
 
 
 def _authority(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from cryptography import x509
 
 from spork.ids import AuthorityId
-from spork.policy.issuer import KeyPolicy, NamePolicy
+from spork.policy.issuer import Expression, KeyPolicy, NamePolicy
 from spork.x509.algorithms import Algorithm
 from spork.x509.authority import AuthorityKind, AuthorityURLs, KeyMode
 from spork.x509.names import NameKind, common_name
@@ -165,6 +165,7 @@ class DeclaredIssuer:
     max_validity: timedelta | None
     protocols: Mapping[str, Mapping[str, Any]]
     default: bool
+    expressions: tuple[Expression, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -175,6 +176,7 @@ class DeclaredIssuer:
             "max_validity_s": int(self.max_validity.total_seconds()) if self.max_validity else None,
             "protocols": {name: dict(settings) for name, settings in self.protocols.items()},
             "default": self.default,
+            "expressions": [asdict(expression) for expression in self.expressions],
         }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -332,4 +333,5 @@ def issuer_as_json(issuer: Issuer) -> dict[str, Any]:
         "max_validity_s": int(issuer.max_validity.total_seconds()) if issuer.max_validity else None,
         "protocols": {name: dict(settings) for name, settings in issuer.protocols.items()},
         "default": issuer.default,
+        "expressions": [asdict(expression) for expression in issuer.expressions],
     }

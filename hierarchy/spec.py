@@ -99,6 +99,11 @@ class KeysSpec(_Table):
     algorithms: list[str] = []
 
 
+class ExpressionSpec(_Table):
+    rule: str
+    message: str = ""
+
+
 class ACMESpec(_Table):
     challenges: list[str] = ["http-01"]
     networks: list[str] = []
@@ -122,6 +127,7 @@ class IssuerSpec(_Table):
     keys: KeysSpec = KeysSpec()
     max_validity_days: int | None = None
     protocols: ProtocolsSpec = ProtocolsSpec()
+    expressions: list[ExpressionSpec] = []
 
 
 class HierarchySpec(_Table):

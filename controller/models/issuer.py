@@ -25,6 +25,7 @@ from spork.controller.models.schema import Column, Names, Resource, Rule, Table,
 from spork.controller.models.status import AGE, Status, Time, ready_columns
 from spork.hierarchy.issuers import CHALLENGES, RESERVED_NAMES
 from spork.hierarchy.values import MAX_VALIDITY_DAYS
+from spork.policy.expressions import MAX_EXPRESSIONS, MAX_LENGTH
 
 
 class NamePatterns(Table):
@@ -54,6 +55,16 @@ class NamePolicy(Table):
 
 class KeyPolicy(Table):
     algorithms: list[AlgorithmName] = listing("Accepted algorithms of subject keys; none named: all.", max_items=16)
+
+
+class Expression(Table):
+    rule: Annotated[str, Text(MAX_LENGTH)] = Field(
+        description="A CEL expression over request, which has namespace, requester, door, evidence, issuer, profile, algorithm, "
+        "subject, commonName, dnsNames, ipAddresses, emailAddresses, uris and seconds."
+    )
+    message: Annotated[str, Field(max_length=256)] = Field(
+        default="", description="What the requester is told where it does not hold."
+    )
 
 
 class ACMESettings(Table):
@@ -109,6 +120,11 @@ class IssuerSettings(Table):
         description="Longest life of a certificate in days; default: the profile's.",
     )
     protocols: Protocols = Field(default=Protocols(), description="The doors that serve it.")
+    expressions: list[Expression] = listing(
+        "Conditions in CEL over the request, each of which must be true, such as request.dnsNames.size() <= 3.",
+        max_items=MAX_EXPRESSIONS,
+        kind="atomic",
+    )
 
 
 class AllowedNamespaces(Table):

@@ -14,6 +14,9 @@ from spork.x509.algorithms import BY_NAME
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = rf"{_HOST_LABEL}(\.{_HOST_LABEL})*"
+# In a pattern a whole label may stand for the namespace of who asks.
+_PATTERN_LABEL = rf"(\{{namespace\}}|{_HOST_LABEL})"
+_PATTERN_HOST = rf"{_PATTERN_LABEL}(\.{_PATTERN_LABEL})*"
 _MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}"
 SLUG_PATTERN = _LABEL
 
@@ -82,7 +85,7 @@ DNSPattern = Annotated[
     str,
     Text(
         256,
-        rf"(\*\*?\.|\.)?{_HOST}",
+        rf"(\*\*?\.|\.)?{_PATTERN_HOST}",
         "A DNS pattern is example.com, *.example.com for one label below it, or **.example.com for any depth below it.",
     ),
 ]
@@ -90,7 +93,7 @@ EmailPattern = Annotated[
     str,
     Text(
         254,
-        rf"({_MAILBOX})?@\.?{_HOST}",
+        rf"({_MAILBOX})?@\.?{_PATTERN_HOST}",
         "An email pattern is user@example.com, @example.com, or @.example.com for the hosts below it.",
     ),
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from spork.ids import AuthorityId, IssuerId
+from spork.ids import HIERARCHY_FILE, AuthorityId, IssuerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class NamePolicy:
     email  `user@example.com`, `@example.com`, `@.example.com`
     uri    a prefix with scheme and host
     dn     an RFC 4514 suffix
-    An absent kind permits nothing of that kind.
+    An absent kind permits nothing of that kind. `{namespace}` in a pattern stands for the Kubernetes namespace of who asks;
+    where there is none, such a permit pattern permits nothing and such a deny pattern denies nothing.
     """
 
     permit: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -35,6 +36,15 @@ class KeyPolicy:
     """Which subject keys are accepted, by names of the algorithm table; empty means every algorithm in the table."""
 
     algorithms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A condition in CEL over the request (see `policy/expressions.py`), which must be true."""
+
+    rule: str
+    message: str = ""
+    """What the requester is told where it does not hold: one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +66,11 @@ class Issuer:
     (CIDRs that validators may reach beyond public addresses), `terms_of_service`, `caa_identities`, `ports`."""
     origin: str
     """file, kubernetes or rest: who owns this row."""
+    expressions: tuple[Expression, ...] = ()
     default: bool = False
     """Whether `/acme/directory` answers for it."""
+    declared_by: str = HIERARCHY_FILE
+    """Which of the origin's declarations it comes from; see `ids.HIERARCHY_FILE`."""
 
     @property
     def label(self) -> str:

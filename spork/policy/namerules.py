@@ -55,7 +55,7 @@ def names_permitted(proposal: Proposal) -> list[Violation]:
     """The issuer's patterns permit each name. The host's own certificates have no issuer and no patterns."""
     if proposal.issuer is None:
         return []
-    matcher = compiled(proposal.issuer.names)
+    matcher = compiled(proposal.issuer.names, proposal.requester.namespace or proposal.issuer.namespace)
     found = []
     for name in proposal.names:
         # A name that is not well formed means nothing to a pattern, and another rule refuses it.
@@ -120,7 +120,7 @@ def subject_permitted(proposal: Proposal) -> list[Violation]:
     """
     if proposal.issuer is None or proposal.profile.subject is not SubjectRule.REQUESTED or not proposal.subject.rdns:
         return []
-    matcher = compiled(proposal.issuer.names)
+    matcher = compiled(proposal.issuer.names, proposal.requester.namespace or proposal.issuer.namespace)
     found = []
     for attribute in proposal.subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS):
         mailbox = SubjectName(NameKind.EMAIL, str(attribute.value))

@@ -13,6 +13,8 @@
 A deny pattern beats every permit pattern, and is read more widely: it refuses a wildcard name that only covers a denied name,
 a mailbox in another case, an IPv4 address written as an IPv6 one, and a URI on any port.
 
+`{namespace}` in a pattern of any kind but ip stands for the Kubernetes namespace of who asks, a DNS label.
+
 Internationalised names are written as A-labels (`xn--...`), as they stand in certificates.
 Source: RFC 5280 sections 4.2.1.6 and 7; RFC 6125 section 6.4.3 (a wildcard is one whole label); RFC 3986 section 6.2.2.
 """
@@ -35,6 +37,7 @@ from spork.x509.namesyntax import dns_fault, name_fault
 
 Matcher = Callable[[str, bool], bool]
 """Whether a name's value is matched; the flag says that the pattern denies, and therefore is read widely."""
+NAMESPACE = "{namespace}"
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ldap": 389, "ldaps": 636}
 
 
@@ -60,30 +63,44 @@ class NameMatcher:
 
 def check_pattern(kind: NameKind | str, text: str) -> None:
     """Raises ConfigurationError with a sentence if the text is not a pattern of that kind."""
-    _compile(_kind(kind), text)
+    _compile(_kind(kind), text.replace(NAMESPACE, "namespace"))
 
 
-def compiled(policy: NamePolicy) -> NameMatcher:
-    """The policy's patterns, compiled once for each policy object. Raises ConfigurationError for a bad pattern."""
+def compiled(policy: NamePolicy, namespace: str = "") -> NameMatcher:
+    """The policy's patterns for who asks from that namespace, compiled once. Raises ConfigurationError for a bad pattern."""
     # Policies hold mappings and cannot be hashed; they are immutable and live as long as the issuer's snapshot. The cache
     # keeps each policy alive beside its patterns, so that no other object can get the same address meanwhile.
-    found = _CACHE.get(id(policy))
+    key = (id(policy), namespace if _speaks_of_namespaces(policy) else "")
+    found = _CACHE.get(key)
     if found is not None:
         return found[1]
-    matcher = NameMatcher(_compiled_all(policy.permit), _compiled_all(policy.deny))
-    _CACHE[id(policy)] = (policy, matcher)
+    matcher = NameMatcher(_compiled_all(policy.permit, namespace), _compiled_all(policy.deny, namespace))
+    _CACHE[key] = (policy, matcher)
     while len(_CACHE) > _CACHE_SIZE:
         _CACHE.popitem(last=False)
     return matcher
 
 
-_CACHE: OrderedDict[int, tuple[NamePolicy, NameMatcher]] = OrderedDict()
-_CACHE_SIZE = 1024
+_CACHE: OrderedDict[tuple[int, str], tuple[NamePolicy, NameMatcher]] = OrderedDict()
+_CACHE_SIZE = 4096
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def _compiled_all(patterns: Mapping[str, tuple[str, ...]]) -> dict[NameKind, tuple[tuple[str, Matcher], ...]]:
+def _speaks_of_namespaces(policy: NamePolicy) -> bool:
+    return any(NAMESPACE in text for part in (policy.permit, policy.deny) for texts in part.values() for text in texts)
+
+
+def _compiled_all(
+    patterns: Mapping[str, tuple[str, ...]], namespace: str
+) -> dict[NameKind, tuple[tuple[str, Matcher], ...]]:
+    known = _LABEL.fullmatch(namespace) is not None
     return {
-        _kind(kind): tuple((text, _compile(_kind(kind), text)) for text in texts) for kind, texts in patterns.items()
+        _kind(kind): tuple(
+            (text, _compile(_kind(kind), text.replace(NAMESPACE, namespace)))
+            for text in texts
+            if known or NAMESPACE not in text
+        )
+        for kind, texts in patterns.items()
     }
 
 

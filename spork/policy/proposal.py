@@ -36,6 +36,8 @@ class Requester:
     """Stable and printable: `acme-account:17`, `admin:CN=alice`, `host`. Stored with the certificate and in the audit log."""
     address: str | None = None
     """Network address of the client, for the audit log."""
+    namespace: str = ""
+    """The Kubernetes namespace that it belongs to, as the door has established it; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

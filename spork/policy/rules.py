@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from spork.policy import authorityrules, csrrules, keyrules, namerules
+from spork.policy import authorityrules, csrrules, expressions, keyrules, namerules
 from spork.policy.proposal import Proposal, Violation
 
 Judge = Callable[[Proposal], Violation | list[Violation] | None]
@@ -43,6 +43,7 @@ def rules(
         namerules.names_match_grant,
         namerules.common_name_is_a_name,
         namerules.subject_permitted,
+        expressions.expressions_hold,
         csrrules.csr_extensions_allowed,
         csrrules.names_from_csr_not_smuggled,
         keyrules.key_is_that_of_the_csr,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, LiteralString, Protocol
 
@@ -11,9 +11,9 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from spork.errors import Code, SporkError
-from spork.ids import AuthorityId, IssuerId
+from spork.ids import HIERARCHY_FILE, AuthorityId, IssuerId
 from spork.issuance.ports import AuditEvent
-from spork.policy.issuer import Issuer, KeyPolicy, NamePolicy
+from spork.policy.issuer import Expression, Issuer, KeyPolicy, NamePolicy
 from spork.store import audit as audit_log
 from spork.store.configuration import move, watch_of
 from spork.store.connection import CountedConnection
@@ -21,24 +21,28 @@ from spork.store.database import Database
 
 _ORIGINS = ("file", "kubernetes", "rest")
 _SELECT: LiteralString = """
-SELECT id, namespace, name, origin, authority_id, profiles, names, keys, max_validity_s, protocols, is_default
+SELECT id, namespace, name, origin, authority_id, profiles, names, keys, max_validity_s, protocols, is_default,
+       expressions, declared_by
   FROM issuer WHERE disabled_at IS NULL ORDER BY id
 """
-_OWNER: LiteralString = "SELECT id, origin, disabled_at FROM issuer WHERE namespace = %s AND name = %s FOR UPDATE"
+_OWNER: LiteralString = """
+SELECT id, origin, disabled_at, declared_by FROM issuer WHERE namespace = %s AND name = %s FOR UPDATE
+"""
 _PUT: LiteralString = """
-INSERT INTO issuer (namespace, name, origin, authority_id, profiles, names, keys, max_validity_s, protocols, is_default)
+INSERT INTO issuer (namespace, name, origin, authority_id, profiles, names, keys, max_validity_s, protocols, is_default,
+                    expressions, declared_by)
 VALUES (%(namespace)s, %(name)s, %(origin)s, %(authority_id)s, %(profiles)s, %(names)s, %(keys)s, %(max_validity_s)s,
-        %(protocols)s, %(is_default)s)
+        %(protocols)s, %(is_default)s, %(expressions)s, %(declared_by)s)
 ON CONFLICT (namespace, name) DO UPDATE
    SET authority_id = excluded.authority_id, profiles = excluded.profiles, names = excluded.names, keys = excluded.keys,
        max_validity_s = excluded.max_validity_s, protocols = excluded.protocols, is_default = excluded.is_default,
-       disabled_at = NULL, updated_at = now()
+       expressions = excluded.expressions, declared_by = excluded.declared_by, disabled_at = NULL, updated_at = now()
  WHERE issuer.origin = excluded.origin
    AND (issuer.authority_id, issuer.profiles, issuer.names, issuer.keys, issuer.max_validity_s, issuer.protocols,
-        issuer.is_default, issuer.disabled_at)
+        issuer.is_default, issuer.expressions, issuer.declared_by, issuer.disabled_at)
        IS DISTINCT FROM
        (excluded.authority_id, excluded.profiles, excluded.names, excluded.keys, excluded.max_validity_s, excluded.protocols,
-        excluded.is_default, NULL)
+        excluded.is_default, excluded.expressions, excluded.declared_by, NULL)
 RETURNING id
 """
 _DISABLE: LiteralString = "UPDATE issuer SET disabled_at = now(), updated_at = now() WHERE id = %s"
@@ -62,6 +66,8 @@ class IssuerFields(Protocol):
     @property
     def protocols(self) -> Mapping[str, Mapping[str, Any]]: ...
     @property
+    def expressions(self) -> tuple[Expression, ...]: ...
+    @property
     def default(self) -> bool: ...
 
 
@@ -78,6 +84,8 @@ class _Row:
     max_validity_s: int | None
     protocols: Mapping[str, Mapping[str, Any]]
     is_default: bool
+    expressions: list[Mapping[str, str]]
+    declared_by: str
 
 
 class Issuers:
@@ -106,9 +114,19 @@ class Issuers:
         """Every issuer that is not disabled, oldest first."""
         return tuple((await self._issuers()).values())
 
-    async def put(self, issuer: IssuerFields, *, namespace: str = "", origin: str, audit: AuditEvent) -> IssuerId:
+    async def put(
+        self,
+        issuer: IssuerFields,
+        *,
+        namespace: str = "",
+        origin: str,
+        audit: AuditEvent,
+        declared_by: str = HIERARCHY_FILE,
+    ) -> IssuerId:
         """See `put_issuer`."""
-        return await put_issuer(self._database, issuer, namespace=namespace, origin=origin, audit=audit)
+        return await put_issuer(
+            self._database, issuer, namespace=namespace, origin=origin, audit=audit, declared_by=declared_by
+        )
 
     async def disable(self, name: str, *, namespace: str = "", origin: str, audit: AuditEvent) -> None:
         """See `disable_issuer`."""
@@ -130,18 +148,25 @@ async def read_issuers(connection: CountedConnection) -> list[Issuer]:
 
 
 async def put_issuer(
-    database: Database, issuer: IssuerFields, *, namespace: str, origin: str, audit: AuditEvent
+    database: Database,
+    issuer: IssuerFields,
+    *,
+    namespace: str,
+    origin: str,
+    audit: AuditEvent,
+    declared_by: str = HIERARCHY_FILE,
 ) -> IssuerId:
     """Creates or replaces it; a disabled one lives again. One that is as given already changes nothing, not even the audit log.
 
-    Raises SporkError: CONFLICT (the name belongs to another origin), NOT_FOUND (no such authority is there).
+    Raises SporkError: CONFLICT (the name belongs to another origin or declaration), NOT_FOUND (no such authority is there).
     """
     async with database.transaction() as connection:
-        existing = await _owned(connection, namespace, issuer.name, origin)
-        row = await (await connection.execute(_PUT, _values(issuer, namespace, origin))).fetchone()
+        existing = await _owned(connection, namespace, issuer.name, origin, declared_by)
+        values = _values(issuer, namespace, origin) | {"declared_by": declared_by}
+        row = await (await connection.execute(_PUT, values)).fetchone()
         if row is None:
             # Unchanged; or made by another origin between the two statements.
-            existing = existing or await _owned(connection, namespace, issuer.name, origin)
+            existing = existing or await _owned(connection, namespace, issuer.name, origin, declared_by)
             assert existing is not None
             return existing
         await move(connection)
@@ -167,12 +192,27 @@ async def disable_issuer(database: Database, *, namespace: str, name: str, origi
     watch_of(database).forget()
 
 
-async def _owned(connection: CountedConnection, namespace: str, name: str, origin: str) -> IssuerId | None:
+async def _owned(
+    connection: CountedConnection, namespace: str, name: str, origin: str, declared_by: str
+) -> IssuerId | None:
     row = await (await connection.execute(_OWNER, [namespace, name])).fetchone()
     if row is None:
         return None
     _require_origin(name, row[1], origin)
+    if row[2] is None and row[3] != declared_by and not _both_clusters(row[3], declared_by):
+        raise SporkError(
+            Code.CONFLICT, f"The issuer {name!r} is declared by {_words(row[3])}; change it there, or choose another name."
+        )
     return IssuerId(row[0])
+
+
+def _both_clusters(one: str, other: str) -> bool:
+    """A cluster that was set up anew from the same declarations goes on with its issuers."""
+    return one.startswith("cluster:") and other.startswith("cluster:")
+
+
+def _words(declared_by: str) -> str:
+    return "an Issuer or ClusterIssuer resource" if declared_by.startswith("cluster:") else declared_by
 
 
 def _require_origin(name: str, owner: str, origin: str) -> None:
@@ -202,6 +242,7 @@ def _values(issuer: IssuerFields, namespace: str, origin: str) -> dict[str, Any]
         "max_validity_s": None if issuer.max_validity is None else int(issuer.max_validity.total_seconds()),
         "protocols": Jsonb({name: dict(settings) for name, settings in issuer.protocols.items()}),
         "is_default": issuer.default,
+        "expressions": Jsonb([asdict(expression) for expression in issuer.expressions]),
     }
 
 
@@ -221,5 +262,7 @@ def _issuer(row: _Row) -> Issuer:
         max_validity=None if row.max_validity_s is None else timedelta(seconds=row.max_validity_s),
         protocols=row.protocols,
         origin=row.origin,
+        expressions=tuple(Expression(**expression) for expression in row.expressions),
         default=row.is_default,
+        declared_by=row.declared_by,
     )

@@ -12,7 +12,7 @@ from store_builders import ISSUING, an_event, one, plant_authority
 
 from spork.errors import Code, SporkError
 from spork.ids import AuthorityId
-from spork.policy.issuer import KeyPolicy, NamePolicy
+from spork.policy.issuer import Expression, KeyPolicy, NamePolicy
 from spork.store.authority import Authorities
 from spork.store.database import Database
 from spork.store.issuer import Issuers
@@ -35,6 +35,7 @@ class Fields:
     keys: KeyPolicy = KEYS
     max_validity: timedelta | None = timedelta(days=90)
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"acme": {"ports": {"http-01": 5002}}})
+    expressions: tuple[Expression, ...] = (Expression("request.dnsNames.size() <= 3", "Three names at most."),)
     default: bool = False
 
 
@@ -52,7 +53,7 @@ async def test_an_issuer_is_read_as_it_was_put(issuers: Issuers) -> None:
     number = await issuers.put(Fields(), origin="file", audit=AUDIT)
     found = await issuers.issuer("web")
     assert (found.id, found.label, found.origin) == (number, "web", "file")
-    for name in ("authority_id", "profiles", "names", "keys", "max_validity", "protocols", "default"):
+    for name in ("authority_id", "profiles", "names", "keys", "max_validity", "protocols", "expressions", "default"):
         assert getattr(found, name) == getattr(Fields(), name)
 
 

@@ -1,0 +1,143 @@
+"""An issuer's own conditions in CEL: what they see, what they may cost, and that whatever goes wrong refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from proposals import a_proposal
+
+from spork.errors import ConfigurationError
+from spork.policy.engine import decide
+from spork.policy.expressions import MAX_EXPRESSIONS, MAX_LENGTH, check_expression, expressions_hold
+from spork.policy.issuer import Expression, NamePolicy
+from spork.policy.proposal import Door, Requester
+from spork.x509.names import dns, ip
+
+
+def refusals(*rules: str, message: str = "", **changes: Any) -> list[str]:
+    proposal = a_proposal(**changes)
+    assert proposal.issuer is not None
+    issuer = replace(proposal.issuer, expressions=tuple(Expression(rule, message) for rule in rules))
+    return [violation.reason for violation in expressions_hold(replace(proposal, issuer=issuer))]
+
+
+TEAM = Requester(Door.KUBERNETES, "kubernetes:shop/web", namespace="shop")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "request.dnsNames == ['www.example.com', 'a.shop.example.com']",
+        "request.dnsNames.all(n, n.endsWith('.example.com'))",
+        "request.dnsNames.exists(n, n.startsWith(request.namespace) || n.contains('.' + request.namespace + '.'))",
+        "request.ipAddresses == ['192.0.2.1'] && request.uris.size() == 0 && request.emailAddresses == []",
+        "request.namespace == 'shop' && request.requester == 'kubernetes:shop/web' && request.door == 'kubernetes'",
+        "request.profile == 'tls-server' && request.algorithm == 'ecdsa-p256'",
+        "request.seconds <= 100 * 24 * 3600",
+        "request.commonName.matches('^[a-z.]*$')",
+        "has(request.subject)",
+    ],
+)
+def test_a_condition_sees_the_whole_request(rule: str) -> None:
+    names = (dns("www.example.com"), dns("a.shop.example.com"), ip("192.0.2.1"))
+    assert refusals(rule, names=names, requester=TEAM) == []
+
+
+def test_a_condition_that_does_not_hold_refuses_with_its_own_message() -> None:
+    assert refusals("request.dnsNames.size() > 5", message="Ask for more names.") == ["Ask for more names."]
+
+
+def test_each_condition_that_fails_is_told() -> None:
+    assert len(refusals("false", "true", "1 > 2")) == 2
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "request.nothing == 1",
+        "request.dnsNames[99] == 'x'",
+        "1 / 0 == 1",
+        "request.seconds == 'x' + 1",
+        "request.seconds",
+    ],
+    ids=["no such key", "no such entry", "by zero", "types that do not go together", "a number"],
+)
+def test_a_condition_that_cannot_be_evaluated_refuses(rule: str) -> None:
+    (reason,) = refusals(rule)
+    assert reason.startswith("A condition of the issuer ")
+
+
+def test_the_trace_names_the_rule_of_conditions() -> None:
+    proposal = a_proposal()
+    assert proposal.issuer is not None
+    decision = decide(replace(proposal, issuer=replace(proposal.issuer, expressions=(Expression("false", "No."),))))
+    assert [(v.rule, v.reason) for v in decision.verdicts if not v.passed] == [("expressions_hold", "No.")]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "1 to 1024"),
+        (" ", "1 to 1024"),
+        ("true" + " " * MAX_LENGTH, "1 to 1024"),
+        ("request.dnsNames.all(", "cannot be read"),
+        ("request.dnsNames.all(n, ", "cannot be read"),
+        ("requset.profile == 'x'", "speaks of requset"),
+        ("n == 'x'", "speaks of n"),
+        ("true // always", "no comments"),
+        (
+            "request.uris.all(a, request.uris.all(b, request.uris.all(c, a + b + c != '')))",
+            "walks through lists 3 times",
+        ),
+        ("(" * 400 + "true" + ")" * 400, "cannot be read"),
+        ("[" * 400 + "]" * 400, "cannot be read"),
+    ],
+)
+def test_what_is_no_condition_is_told_at_load(text: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        check_expression(text)
+
+
+def test_slashes_in_a_text_are_no_comment() -> None:
+    check_expression("request.uris.all(u, u.startsWith('https://example.com/'))")
+
+
+def test_two_walks_over_a_hundred_names_stay_within_their_means() -> None:
+    # Ten thousand rounds; three walks would be a million and are refused at load.
+    names = tuple(dns(f"host{number}.example.com") for number in range(100))
+    rule = "request.dnsNames.all(a, request.dnsNames.all(b, a + b != 'x'))"
+    assert refusals(*[rule] * MAX_EXPRESSIONS, names=names) == []
+
+
+def test_a_regular_expression_that_would_explode_elsewhere_does_not_here() -> None:
+    assert refusals("!request.dnsNames.exists(n, n.matches('^(a+)+$'))", names=(dns("a" * 60 + ".com"),)) == []
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "permitted"),
+    [
+        ("shop", "web.shop.svc.cluster.local", True),
+        ("shop", "web.other.svc.cluster.local", False),
+        ("", "web.shop.svc.cluster.local", False),
+        ("sh.op", "web.sh.op.svc.cluster.local", False),
+        ("*", "web.shop.svc.cluster.local", False),
+        ("SHOP", "web.shop.svc.cluster.local", False),
+    ],
+)
+def test_a_pattern_speaks_of_the_namespace_of_who_asks(namespace: str, name: str, permitted: bool) -> None:
+    proposal = a_proposal(names=(dns(name),), requester=replace(TEAM, namespace=namespace))
+    assert proposal.issuer is not None
+    policy = NamePolicy({"dns": ("*.{namespace}.svc.cluster.local",)})
+    decision = decide(replace(proposal, issuer=replace(proposal.issuer, names=policy)))
+    assert decision.allowed is permitted
+
+
+def test_the_namespace_of_an_issuer_stands_in_where_the_requester_has_none() -> None:
+    proposal = a_proposal(names=(dns("web.shop.example.com"),))
+    assert proposal.issuer is not None
+    policy = NamePolicy({"dns": ("**.{namespace}.example.com",)})
+    for namespace, allowed in (("shop", True), ("other", False), ("", False)):
+        issuer = replace(proposal.issuer, names=policy, namespace=namespace)
+        assert decide(replace(proposal, issuer=issuer)).allowed is allowed
