@@ -203,6 +203,30 @@ class Cluster(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What an access review asks about: a verb on one object of a resource."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str
+    """Empty for what is cluster-wide."""
+    name: str
+
+
+class Reviews(Protocol):
+    """Asks the API server what it allows others. A folder has nobody to ask."""
+
+    async def may(self, user: Mapping[str, Any], attributes: Attributes) -> bool:
+        """Whether that user may do that, by a SubjectAccessReview. One request.
+
+        `user` has `username`, `uid`, `groups` and `extra` as a CertificateSigningRequest's spec has them. Raises Refused if the
+        operator may not ask, Unreachable if the authorizer could not decide.
+        """
+        ...
+
+
 def owner_reference(owner: Object, *, controller: bool = True) -> dict[str, Any]:
     """The entry of `metadata.ownerReferences` for what belongs to `owner` and goes with it."""
     return {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spork.clock import Clock
-from spork.controller.cluster import Change, Cluster, Ref
+from spork.controller.cluster import Change, Cluster, Ref, Reviews
 from spork.services import Services
 
 
@@ -17,6 +17,8 @@ class Context:
 
     cluster: Cluster
     services: Services
+    reviews: Reviews | None = None
+    """None where nobody can be asked what users may do; then nothing that depends on it is done."""
 
     @property
     def clock(self) -> Clock:
