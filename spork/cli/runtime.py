@@ -18,10 +18,11 @@ from spork.api.listeners import Listener, bind, serve, tls_context
 from spork.api.status import workers as status_workers
 from spork.api.status.application import StatusApplication
 from spork.cli.replicas import keep_replicas
-from spork.errors import SporkError
+from spork.errors import ConfigurationError, SporkError
 from spork.ids import MANAGEMENT_AUTHORITY
 from spork.listener import ListenerCertificate
 from spork.services import Services, keep_database_running
+from spork.x509.authority import Authority
 
 log = structlog.get_logger("spork")
 
@@ -39,8 +40,8 @@ async def run(
     Raises ConfigurationError for an address that cannot be bound, SporkError if no listener certificate can be had.
     """
     settings = services.settings
-    management = await services.authorities.authority(MANAGEMENT_AUTHORITY)
-    assert management.certificate is not None, "the management CA is made before anything listens"
+    management = await _management(services)
+    assert management.certificate is not None
     enrol_tls = tls_context()
     admin_tls = tls_context(management.certificate.public_bytes(Encoding.PEM).decode())
     certificate = ListenerCertificate(services, [enrol_tls, admin_tls])
@@ -72,6 +73,14 @@ async def run(
         await serve(listeners, sockets, stop)
         stop.set()
         await status.aclose()
+
+
+async def _management(services: Services) -> Authority:
+    """The management CA, which is made before anything listens. Raises ConfigurationError."""
+    for authority in await services.authorities.all():
+        if authority.id == MANAGEMENT_AUTHORITY and authority.certificate is not None:
+            return authority
+    raise ConfigurationError("There is no management CA in this database yet; `spork migrate --init` makes it, once.")
 
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
