@@ -12,7 +12,9 @@ from spork.clock import Clock, SystemClock
 from spork.errors import Code, ConfigurationError, SporkError
 from spork.hierarchy.build import Workshop
 from spork.issuance.pipeline import Pipeline
+from spork.issuance.remote import RemoteIssuing
 from spork.issuance.revoke import Revoker
+from spork.issuance.signing import CertificateSigner
 from spork.keys.passphrase import Passphrases, find_passphrases
 from spork.keys.ring import KeyRing
 from spork.policy.engine import PolicyEngine
@@ -29,6 +31,7 @@ from spork.store.issuer import Issuers
 from spork.store.migrate import check_migrated, migrate
 from spork.store.private_key import KeyRecords
 from spork.store.revocation import RevocationLedger
+from spork.store.signing import CertificateSigning
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,18 @@ class Services:
     keys: KeyRing
     policy: PolicyEngine
     pipeline: Pipeline
+    """Signs in this process; `judge` works without keys too."""
+    issuing: RemoteIssuing
+    """Issues by way of a signer, which may be another process; needs no keys."""
     revoker: Revoker
     postgres: EmbeddedPostgres | None = None
     """The bundled server, where this process runs it."""
+
+    def signer(self) -> CertificateSigner:
+        """What signs for those who have no keys: for the worker of a process that has them."""
+        return CertificateSigner(
+            CertificateSigning(self.database), self.keys, self.authorities, self.issuers, self.policy.decide
+        )
 
     @property
     def workshop(self) -> Workshop:
@@ -125,6 +137,7 @@ async def wire(
         keys=ring,
         policy=policy,
         pipeline=Pipeline(ledger, ring, authorities, clock, policy.decide),
+        issuing=RemoteIssuing(ledger, authorities, clock, policy.decide),
         revoker=Revoker(revocations, clock),
         postgres=postgres,
     )

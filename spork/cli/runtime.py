@@ -17,6 +17,7 @@ from spork.api.acme import validation
 from spork.api.listeners import Listener, bind, serve, tls_context
 from spork.api.status import workers as status_workers
 from spork.api.status.application import StatusApplication
+from spork.cli import signing_worker
 from spork.cli.replicas import keep_replicas
 from spork.errors import ConfigurationError, SporkError
 from spork.ids import MANAGEMENT_AUTHORITY
@@ -62,6 +63,7 @@ async def run(
     ]
     if settings.background:
         workers += [("abandon", abandon_expired), ("validation", validation.run), ("status", status_workers.run)]
+        workers.append(("signing", signing_worker.run))
     if settings.workers > 1:
         workers.append(("replicas", lambda known, s: keep_replicas(known.settings, s)))
     async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""The one pipeline. Every certificate of every door is made by `Pipeline.issue`; the steps are its private methods, in order.
+"""The one pipeline. Every certificate of every door is made in these steps, in this order; `steps.py` has their substance.
 
 1. authenticate   done by the door; arrives as Requester, Grant and Evidence
 2. decide         pure: every policy rule over the proposal, the trace kept whole
@@ -14,27 +14,17 @@ A kill at any point leaves either nothing, or a reservation that ends as `abando
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
-
-from cryptography import x509
+from collections.abc import Callable
 
 from spork.clock import Clock
-from spork.errors import Code, SporkError
-from spork.ids import Serial, new_serial, serial_text
-from spork.issuance.ports import AuditEvent, Authorities, Ledger, Recorded, Reservation, Reserved, SignerSource
+from spork.ids import Serial, new_serial
+from spork.issuance.ports import Authorities, Ledger, Recorded, Reserved, SignerSource
 from spork.issuance.prepared import Prepared
 from spork.issuance.request import IssuanceRequest
-from spork.issuance.resolve import subject_of, validity_of
+from spork.issuance.steps import issued_event, key_elsewhere, linted, proposal_of, reservation_of, signed, tbs_of
 from spork.policy.engine import refusal
 from spork.policy.proposal import Decision, Proposal
-from spork.x509.algorithms import load_public_key
-from spork.x509.der import CertificateTBS, Signer, wrap
-from spork.x509.lint import lint_certificate
-from spork.x509.signatures import verify_signature
-from spork.x509.template import build_tbs
+from spork.x509.der import Signer
 
 LEASE_S = 60
 """How long a reservation may stay unrecorded. Longer than the slowest signature with a full queue before it."""
@@ -83,7 +73,7 @@ class Pipeline:
         if isinstance(reserved, Recorded):
             return reserved
         der = await self._sign(prepared, signer)
-        return await self._record(request, prepared, reserved, der)
+        return await self._record(proposal, prepared, reserved, der)
 
     async def judge(self, request: IssuanceRequest) -> tuple[Proposal, Decision]:
         """What policy says of a request, without issuing: nothing is stored and no serial is taken."""
@@ -91,118 +81,30 @@ class Pipeline:
         return proposal, self._rules(proposal)
 
     async def _propose(self, request: IssuanceRequest) -> Proposal:
-        not_before, not_after = validity_of(request, self._clock.now())
-        return Proposal(
-            requester=request.requester,
-            grant=request.grant,
-            evidence=request.evidence,
-            authority=request.authority,
-            issuer=request.issuer,
-            profile=request.profile,
-            subject=subject_of(request),
-            names=request.names,
-            spki=request.spki,
-            not_before=not_before,
-            not_after=not_after,
-            csr=request.csr,
-            constraints=request.constraints,
-            policies=request.policies,
-            ca_spkis=await self._authorities.ca_spkis(),
-        )
+        return proposal_of(request, self._clock.now(), await self._authorities.ca_spkis())
 
     async def _signer(self, request: IssuanceRequest) -> Signer:
         key_id = request.authority.key_id
         if key_id is None:
-            raise SporkError(
-                Code.KEY_UNAVAILABLE,
-                f"The key of {request.authority.id} is not here (key mode {request.authority.key_mode.value}); "
-                "sign its request file where the key is.",
-            )
+            raise key_elsewhere(request)
         return await self._signers.signer(key_id)
 
     def _prepare(self, proposal: Proposal, signer: Signer) -> Prepared:
         serial = self._serials()
-        tbs = build_tbs(
-            profile=proposal.profile,
-            authority=proposal.authority,
-            subject=proposal.subject,
-            names=proposal.names,
-            spki=proposal.spki,
-            serial=serial,
-            not_before=proposal.not_before,
-            not_after=proposal.not_after,
-            signature=signer.algorithm,
-            constraints=proposal.constraints,
-            policies=proposal.policies,
-        )
-        errors = [f for f in lint_certificate(tbs, proposal.profile, proposal.authority) if f.severity == "error"]
-        if errors:
-            text = "; ".join(f"{finding.code}: {finding.message}" for finding in errors)
-            raise SporkError(Code.LINT_FAILED, f"The certificate would break the standard and was not signed: {text}.")
-        return Prepared(tbs, serial)
+        return linted(tbs_of(proposal, serial, signer.algorithm), serial, proposal)
 
     async def _reserve(
         self, request: IssuanceRequest, proposal: Proposal, decision: Decision, prepared: Prepared
     ) -> Reserved | Recorded:
-        reserved = await self._ledger.reserve(
-            Reservation(
-                idempotency=request.idempotency,
-                authority_id=request.authority.id,
-                generation=request.authority.generation,
-                issuer_id=request.issuer.id if request.issuer else None,
-                serial=prepared.serial,
-                crl_shard=request.authority.shard_of(prepared.serial),
-                profile=request.profile.name,
-                subject=proposal.subject.rfc4514_string(),
-                names=tuple(str(name) for name in request.names),
-                spki_sha256=hashlib.sha256(request.spki).digest(),
-                not_before=proposal.not_before,
-                not_after=proposal.not_after,
-                tbs=prepared.tbs_der,
-                requester=request.requester.identity,
-                evidence=asdict(request.evidence),
-                trace=_trace(decision),
-                attributes=request.attributes,
-                lease_s=LEASE_S,
-            )
-        )
+        reserved = await self._ledger.reserve(reservation_of(request, proposal, decision, prepared, lease_s=LEASE_S))
         prepared.mark_reserved()
         return reserved
 
     async def _sign(self, prepared: Prepared, signer: Signer) -> bytes:
         tbs = prepared.redeem()
         if signer.algorithm.slow:
-            return await asyncio.to_thread(_signed, tbs, signer)
-        return _signed(tbs, signer)
+            return await asyncio.to_thread(signed, tbs, signer)
+        return signed(tbs, signer)
 
-    async def _record(self, request: IssuanceRequest, prepared: Prepared, reserved: Reserved, der: bytes) -> Recorded:
-        return await self._ledger.record(
-            reserved,
-            der,
-            AuditEvent(
-                action="certificate.issue",
-                actor=request.requester.identity,
-                subject=f"certificate:{request.authority.id}/{serial_text(prepared.serial)}",
-                detail={
-                    "profile": request.profile.name,
-                    "issuer": request.issuer.label if request.issuer else None,
-                    "names": [str(name) for name in request.names],
-                    "door": request.requester.door.value,
-                    "evidence": asdict(request.evidence),
-                },
-                address=request.requester.address,
-            ),
-        )
-
-
-def _signed(tbs: CertificateTBS, signer: Signer) -> bytes:
-    """Signs, and verifies before anybody sees it: a faulty key or module must not put a bad certificate into the world."""
-    signature = signer.sign(tbs)
-    verify_signature(load_public_key(signer.spki), signer.algorithm, tbs.der, signature)
-    certificate = wrap(tbs, signer.algorithm, signature)
-    x509.load_der_x509_certificate(certificate)
-    return certificate
-
-
-def _trace(decision: Decision) -> Sequence[dict[str, Any]]:
-    return [asdict(verdict) for verdict in decision.verdicts]
+    async def _record(self, proposal: Proposal, prepared: Prepared, reserved: Reserved, der: bytes) -> Recorded:
+        return await self._ledger.record(reserved, der, issued_event(proposal, prepared.serial))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from spork.errors import SporkError
 from spork.ids import AuthorityId, CertificateId, IssuerId, KeyId, Serial
 from spork.policy.issuer import Issuer
 from spork.policy.proposal import Door
@@ -77,6 +78,8 @@ class Reservation:
     attributes: Mapping[str, Any]
     """Facts of the door that must be true from the first instant, such as `issuers` of an administrator's limits."""
     lease_s: int
+    for_signer: bool = False
+    """Whether another process signs it: then the job for that opens together with the reservation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,91 @@ class Ledger(Protocol):
 
     async def abandon_expired(self) -> int:
         """Closes all reservations whose lease has run out; returns how many. CRL and OCSP show them as revoked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a reservation ended. `recorded`: issued. `refused`: by the signer, and why. Neither: its lease ran out."""
+
+    certificate_id: CertificateId
+    recorded: Recorded | None = None
+    refused: SporkError | None = None
+
+
+class RequestLedger(Protocol):
+    """The ledger as those see it who leave the signature to another process."""
+
+    async def find(self, idempotency: IdempotencyKey) -> Recorded | None:
+        """As `Ledger.find`."""
+        ...
+
+    async def request(self, reservation: Reservation) -> CertificateId | Recorded:
+        """As `Ledger.reserve`, with the job for the signer in the same statement.
+
+        A live reservation of the same key, whoever made it, is joined: its id is given. Raises SporkError(CONFLICT).
+        """
+        ...
+
+    async def outcomes(self, certificate_ids: Sequence[CertificateId]) -> Sequence[Outcome]:
+        """Of those among them that are not reserved any more. One statement, whatever their number."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SigningTask:
+    """A reservation that this process has claimed to sign: its row as it stands, for the signer to doubt."""
+
+    job_id: int
+    attempts: int
+    """1 at the first try."""
+    certificate_id: CertificateId
+    authority_id: AuthorityId
+    generation: int
+    issuer_id: IssuerId | None
+    serial: Serial
+    crl_shard: int
+    profile: str
+    subject: str
+    names: tuple[str, ...]
+    spki_sha256: bytes
+    not_before: datetime
+    not_after: datetime
+    tbs: bytes
+    door: str
+    requester: str
+    evidence: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A task with its certificate, and what the audit log says of it."""
+
+    task: SigningTask
+    der: bytes
+    audit: AuditEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A task that will not be signed, and why."""
+
+    task: SigningTask
+    error: SporkError
+
+
+class SigningQueue(Protocol):
+    """What a signer takes its work from and where it records it."""
+
+    async def claim(self, limit: int, *, job_lease_s: int, lease_s: int) -> tuple[str, Sequence[SigningTask]]:
+        """Transaction 1a: takes tasks, and with them the leases of their reservations, under a lease id of its own (given)."""
+        ...
+
+    async def finish(self, lease_id: str, signed: Sequence[Signed], refused: Sequence[Refused]) -> int:
+        """Transaction 2: records and refuses, each only while its lease is held, and closes the jobs.
+
+        Returns how many of the signatures were recorded; the others must be thrown away.
+        """
         ...
 
 

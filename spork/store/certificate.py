@@ -7,8 +7,8 @@ so that replicas whose clocks differ agree on them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
@@ -19,9 +19,10 @@ from psycopg.types.json import Jsonb
 
 from spork.errors import Code, SporkError
 from spork.ids import AuthorityId, CertificateId, serial_from_octets, serial_octets
-from spork.issuance.ports import AuditEvent, IdempotencyKey, OutboxMessage, Recorded, Reservation, Reserved
+from spork.issuance.ports import AuditEvent, IdempotencyKey, OutboxMessage, Outcome, Recorded, Reservation, Reserved
 from spork.store import audit as audit_log
 from spork.store.database import Database
+from spork.store.refusal import refusal_from_json
 
 # Two reservations of one key can keep each other from seeing who won only while they run at the same instant.
 _ATTEMPTS = 5
@@ -45,12 +46,18 @@ WITH inserted AS (
         %(names)s, %(spki_sha256)s, %(not_before)s, %(not_after)s, %(scope)s, %(door)s, %(key)s, %(digest)s, %(lease_id)s,
         now() + make_interval(secs => %(lease_s)s), %(tbs)s, %(requester)s, %(evidence)s, %(attributes)s, %(trace)s)
     ON CONFLICT (scope, door, idempotency_key) WHERE state <> 'abandoned' DO NOTHING
-    RETURNING id, authority_id, generation, serial, request_digest, state, der, not_before, not_after)
+    RETURNING id, authority_id, generation, serial, request_digest, state, der, not_before, not_after),
+queued AS (INSERT INTO job (kind, subject) SELECT 'sign', id::text FROM inserted WHERE %(for_signer)s)
 SELECT true AS new, *, false AS expired, NULL::int AS retry_after_s FROM inserted
 UNION ALL
 SELECT false, existing.* FROM ({_EXISTING}) AS existing WHERE NOT EXISTS (SELECT FROM inserted)
 """
 _FIND: LiteralString = f"SELECT false AS new, existing.* FROM ({_EXISTING}) AS existing"
+
+_OUTCOMES: LiteralString = """
+SELECT id, authority_id, generation, serial, state, der, not_before, not_after, refusal
+  FROM certificate WHERE id = ANY(%s) AND state <> 'reserved'
+"""
 
 _RECORD: LiteralString = """
 WITH recorded AS (
@@ -92,7 +99,11 @@ audited AS (
     INSERT INTO audit_event (actor, action, subject, detail)
     SELECT 'host', 'certificate.abandon', 'certificate:' || authority_id || '/' || upper(encode(serial, 'hex')),
            jsonb_build_object('certificate', id)
-      FROM expired)
+      FROM expired),
+-- A job in other hands is left to them: they find no reservation below it.
+closed AS (
+    DELETE FROM job WHERE id IN (SELECT job.id FROM job JOIN expired ON job.subject = expired.id::text
+                                  WHERE job.kind = 'sign' FOR UPDATE OF job SKIP LOCKED))
 SELECT (SELECT count(*) FROM expired WHERE authority_id = moved.id) AS number,
        pg_notify('spork_status', moved.id || ':' || moved.status_version)
   FROM moved
@@ -121,8 +132,23 @@ class _Row:
     retry_after_s: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A row that is not reserved any more."""
+
+    id: int
+    authority_id: str
+    generation: int
+    serial: bytes
+    state: str
+    der: bytes | None
+    not_before: datetime
+    not_after: datetime
+    refusal: Mapping[str, Any] | None
+
+
 class CertificateLedger:
-    """Implements `issuance.ports.Ledger`."""
+    """Implements `issuance.ports.Ledger` and `RequestLedger`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -142,6 +168,29 @@ class CertificateLedger:
         Raises SporkError(INTERNAL) with retry_after_s for a serial that exists already: try again with another one.
         """
         lease_id = str(uuid4())
+        row = await self._reserved(reservation, lease_id)
+        if row is not None and row.new:
+            return Reserved(CertificateId(row.id), lease_id)
+        if row is not None and row.der is not None:
+            return _recorded(row)
+        raise _in_progress(row)
+
+    async def request(self, reservation: Reservation) -> CertificateId | Recorded:
+        """As many trips as `reserve`. See `ports.RequestLedger`."""
+        row = await self._reserved(replace(reservation, for_signer=True), str(uuid4()))
+        if row is None:
+            raise _in_progress(row)
+        return CertificateId(row.id) if row.der is None else _recorded(row)
+
+    async def outcomes(self, certificate_ids: Sequence[CertificateId]) -> Sequence[Outcome]:
+        """One trip. See `ports.RequestLedger`."""
+        cursor = await self._database.execute(
+            _OUTCOMES, [list(certificate_ids)], durable=False, row_factory=class_row(_Ended)
+        )
+        return [_outcome(row) for row in await cursor.fetchall()]
+
+    async def _reserved(self, reservation: Reservation, lease_id: str) -> _Row | None:
+        """The row that holds the key now: a new one, or one that was there. None where others race for it."""
         values = _values(reservation, lease_id)
         expired: int | None = None
         row: _Row | None = None
@@ -150,19 +199,13 @@ class CertificateLedger:
             if row is None:
                 continue
             if row.new:
-                return Reserved(CertificateId(row.id), lease_id)
+                return row
             if row.der is None and row.expired and expired != row.id:
                 expired = row.id
                 continue
             _require_digest(row, reservation.idempotency)
-            if row.der is not None:
-                return _recorded(row)
             break
-        raise SporkError(
-            Code.IN_PROGRESS,
-            "The same request is being answered already; ask again shortly.",
-            retry_after_s=(row.retry_after_s if row is not None else None) or 1,
-        )
+        return row
 
     async def _reserve(self, values: dict[str, Any], expired: int | None) -> _Row | None:
         try:
@@ -238,7 +281,16 @@ def _values(reservation: Reservation, lease_id: str) -> dict[str, Any]:
         "trace": Jsonb([dict(verdict) for verdict in reservation.trace]),
         "lease_id": UUID(lease_id),
         "lease_s": reservation.lease_s,
+        "for_signer": reservation.for_signer,
     }
+
+
+def _in_progress(row: _Row | None) -> SporkError:
+    return SporkError(
+        Code.IN_PROGRESS,
+        "The same request is being answered already; ask again shortly.",
+        retry_after_s=(row.retry_after_s if row is not None else None) or 1,
+    )
 
 
 def _require_digest(row: _Row, idempotency: IdempotencyKey) -> None:
@@ -249,7 +301,7 @@ def _require_digest(row: _Row, idempotency: IdempotencyKey) -> None:
         )
 
 
-def _recorded(row: _Row) -> Recorded:
+def _recorded(row: _Row | _Ended) -> Recorded:
     assert row.der is not None
     return Recorded(
         CertificateId(row.id),
@@ -260,3 +312,9 @@ def _recorded(row: _Row) -> Recorded:
         row.not_before,
         row.not_after,
     )
+
+
+def _outcome(row: _Ended) -> Outcome:
+    if row.der is not None:
+        return Outcome(CertificateId(row.id), recorded=_recorded(row))
+    return Outcome(CertificateId(row.id), refused=None if row.refusal is None else refusal_from_json(row.refusal))

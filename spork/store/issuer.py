@@ -45,6 +45,11 @@ ON CONFLICT (namespace, name) DO UPDATE
         excluded.is_default, excluded.expressions, excluded.declared_by, NULL)
 RETURNING id
 """
+_LIVE: LiteralString = """
+SELECT count(*) FROM issuer i JOIN certificate c ON c.issuer_id = i.id
+ WHERE i.namespace = %s AND i.name = %s AND i.origin = %s AND c.state = 'issued' AND c.not_after >= now()
+   AND NOT EXISTS (SELECT FROM revocation r WHERE r.certificate_id = c.id AND r.released_at IS NULL)
+"""
 _DISABLE: LiteralString = "UPDATE issuer SET disabled_at = now(), updated_at = now() WHERE id = %s"
 
 
@@ -110,6 +115,13 @@ class Issuers:
             return defaults[0] if defaults else next(iter(found.values()))
         raise SporkError(Code.NOT_FOUND, "There is no default issuer; name one.")
 
+    async def by_id(self, issuer_id: IssuerId) -> Issuer:
+        """By its row. Raises SporkError(NOT_FOUND), also for a disabled one."""
+        for issuer in (await self._issuers()).values():
+            if issuer.id == issuer_id:
+                return issuer
+        raise SporkError(Code.NOT_FOUND, "The issuer was disabled or is not there.")
+
     async def all(self) -> tuple[Issuer, ...]:
         """Every issuer that is not disabled, oldest first."""
         return tuple((await self._issuers()).values())
@@ -128,9 +140,18 @@ class Issuers:
             self._database, issuer, namespace=namespace, origin=origin, audit=audit, declared_by=declared_by
         )
 
-    async def disable(self, name: str, *, namespace: str = "", origin: str, audit: AuditEvent) -> None:
+    async def disable(
+        self, name: str, *, namespace: str = "", origin: str, audit: AuditEvent, declared_by: str | None = None
+    ) -> None:
         """See `disable_issuer`."""
-        await disable_issuer(self._database, namespace=namespace, name=name, origin=origin, audit=audit)
+        await disable_issuer(
+            self._database, namespace=namespace, name=name, origin=origin, audit=audit, declared_by=declared_by
+        )
+
+    async def live_certificates(self, name: str, *, namespace: str = "", origin: str) -> int:
+        """How many certificates it issued that are neither expired nor revoked; counted now, from an index."""
+        row = await (await self._database.execute(_LIVE, [namespace, name, origin])).fetchone()
+        return int(row[0]) if row is not None else 0
 
     async def _issuers(self) -> dict[str, Issuer]:
         version = await self._watch.version()
@@ -175,16 +196,26 @@ async def put_issuer(
     return IssuerId(row[0])
 
 
-async def disable_issuer(database: Database, *, namespace: str, name: str, origin: str, audit: AuditEvent) -> None:
-    """Shuts its doors; what it issued stays. Disabling it twice is no change.
+async def disable_issuer(
+    database: Database,
+    *,
+    namespace: str,
+    name: str,
+    origin: str,
+    audit: AuditEvent,
+    declared_by: str | None = None,
+) -> None:
+    """Shuts its doors; what it issued stays. Disabling it twice is no change. `declared_by`: only if that is its declaration.
 
-    Raises SporkError: NOT_FOUND, CONFLICT (it belongs to another origin).
+    Raises SporkError: NOT_FOUND, CONFLICT (it belongs to another origin or declaration).
     """
     async with database.transaction() as connection:
         row = await (await connection.execute(_OWNER, [namespace, name])).fetchone()
         if row is None:
             raise SporkError(Code.NOT_FOUND, f"There is no issuer {name!r}.")
         _require_origin(name, row[1], origin)
+        if declared_by is not None:
+            _require_declaration(name, row[3], declared_by)
         if row[2] is None:
             await connection.execute(_DISABLE, [row[0]])
             await move(connection)
@@ -199,20 +230,18 @@ async def _owned(
     if row is None:
         return None
     _require_origin(name, row[1], origin)
-    if row[2] is None and row[3] != declared_by and not _both_clusters(row[3], declared_by):
-        raise SporkError(
-            Code.CONFLICT, f"The issuer {name!r} is declared by {_words(row[3])}; change it there, or choose another name."
-        )
+    # What is disabled may be declared anew elsewhere, and a cluster that is set up anew goes on with its issuers.
+    if row[2] is None and not (row[3].startswith("cluster:") and declared_by.startswith("cluster:")):
+        _require_declaration(name, row[3], declared_by)
     return IssuerId(row[0])
 
 
-def _both_clusters(one: str, other: str) -> bool:
-    """A cluster that was set up anew from the same declarations goes on with its issuers."""
-    return one.startswith("cluster:") and other.startswith("cluster:")
-
-
-def _words(declared_by: str) -> str:
-    return "an Issuer or ClusterIssuer resource" if declared_by.startswith("cluster:") else declared_by
+def _require_declaration(name: str, owner: str, declared_by: str) -> None:
+    if owner != declared_by:
+        words = "an Issuer or ClusterIssuer resource" if owner.startswith("cluster:") else owner
+        raise SporkError(
+            Code.CONFLICT, f"The issuer {name!r} is declared by {words}; change it there, or choose another name."
+        )
 
 
 def _require_origin(name: str, owner: str, origin: str) -> None:
