@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from spork.controller.models import ClusterIssuer, Hierarchy, Issuer, Resource
-from spork.hierarchy.issuers import declared_issuers
+from spork.hierarchy.issuers import KnownAuthority, declared_issuers
 from spork.hierarchy.load import DEFAULT_OID_BASE, load_values
-from spork.hierarchy.model import DeclaredAuthority, DeclaredIssuer
+from spork.hierarchy.model import DeclaredIssuer
 from spork.hierarchy.model import Hierarchy as DeclaredHierarchy
 from spork.hierarchy.problems import HierarchyError, Problems, key_text
 from spork.hierarchy.spec import IssuerSpec
@@ -29,7 +29,7 @@ def declared_hierarchy(resource: Hierarchy, *, oid_base: str = DEFAULT_OID_BASE)
     return hierarchy
 
 
-def declared_issuer(resource: Issuer | ClusterIssuer, tree: Mapping[AuthorityId, DeclaredAuthority]) -> DeclaredIssuer:
+def declared_issuer(resource: Issuer | ClusterIssuer, tree: Mapping[AuthorityId, KnownAuthority]) -> DeclaredIssuer:
     """What the resource binds to which CA of the tree. Raises HierarchyError with every fault, such as a CA that is not there.
 
     Whether the CA allows the resource's namespace is not looked at here.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pydantic
+
 from spork.controller.cluster import Cluster, Ref
 from spork.controller.models.issuer import AllowedNamespaces
 
@@ -15,3 +19,18 @@ def allows(allowed: AllowedNamespaces | None, namespace: str, cluster: Cluster) 
     found = cluster.get(Ref("Namespace", "", namespace))
     labels = (found["metadata"].get("labels") or {}) if found is not None else {}
     return bool(allowed.match_labels) and allowed.match_labels.items() <= labels.items()
+
+
+def granted(values: Any, namespace: str, cluster: Cluster) -> bool:
+    """The same for `allowedNamespaces` as it stands in an object's spec; a value that its schema refuses grants nothing."""
+    try:
+        allowed = None if values is None else AllowedNamespaces.model_validate(values)
+    except pydantic.ValidationError:
+        return False
+    return allows(allowed, namespace, cluster)
+
+
+def is_terminating(cluster: Cluster, namespace: str) -> bool:
+    """Whether the namespace is going, or gone: nothing in it may be held back then."""
+    found = cluster.get(Ref("Namespace", "", namespace))
+    return found is None or "deletionTimestamp" in found["metadata"]

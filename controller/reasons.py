@@ -24,4 +24,16 @@ CONFLICT = Reason("Conflict", "Something of that name belongs to somebody else; 
 
 # Trust bundles
 WAITING_FOR_TRUST = Reason("WaitingForTrust", "The root is not yet in every trust bundle that was asked for.")
-BUNDLE_WRITTEN = Reason("BundleWritten", "The trust bundle holds the roots.")
+REFUSED = Reason("Refused", "The API server does not allow it.")
+
+# Issuer, ClusterIssuer, and whoever refers to one
+ISSUER_READY = Reason("Ready", "It issues.")
+CA_MISSING = Reason("CAMissing", "There is no such CA; declare it in a Hierarchy, or correct spec.ca.")
+CA_NOT_READY = Reason("CANotReady", "The CA has no certificate yet; see the Hierarchy that declares it.")
+CA_STOPPED = Reason("CAStopped", "The CA signs no more certificates; bind another one.")
+CA_EXPIRED = Reason("CAExpired", "The certificate of the CA has expired; bind another one.")
+PROFILE_NOT_ALLOWED = Reason("ProfileNotAllowed", "The CA does not offer a profile that is named in spec.profiles.")
+NAMESPACE_NOT_ALLOWED = Reason("NamespaceNotAllowed", "The owner has not granted this to the namespace.")
+ISSUER_MISSING = Reason("IssuerMissing", "The issuer that issuerRef names does not exist.")
+ISSUER_NOT_READY = Reason("IssuerNotReady", "The issuer is not ready; its own conditions say why.")
+LIVE_CERTIFICATES = Reason("LiveCertificates", "Certificates are alive; its deletion waits until they are not, or it is confirmed.")

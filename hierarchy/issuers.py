@@ -6,10 +6,10 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from spork.errors import SporkError
-from spork.hierarchy.model import DeclaredAuthority, DeclaredIssuer
+from spork.hierarchy.model import DeclaredIssuer
 from spork.hierarchy.positions import Path
 from spork.hierarchy.problems import Problems
 from spork.hierarchy.spec import ACMESpec, ExpressionSpec, IssuerSpec, NamesSpec
@@ -33,13 +33,26 @@ RESERVED_NAMES = frozenset({"directory", "p", *_EST_OPERATIONS})
 """Path segments that stand where an issuer's name may stand: ACME's default directory, CMP's `p` (RFC 9811), EST's operations."""
 
 
+class KnownAuthority(Protocol):
+    """What an issuer has to know of its CA, whether it is declared beside it or stands in the database."""
+
+    @property
+    def id(self) -> AuthorityId: ...
+    @property
+    def kind(self) -> AuthorityKind: ...
+    @property
+    def key_mode(self) -> KeyMode: ...
+    @property
+    def profiles(self) -> tuple[str, ...]: ...
+
+
 def issuable_profiles() -> list[str]:
     """Profiles that an issuer may offer: neither those of CAs nor those that SPORK issues to itself or its administrators."""
     return [p.name for p in PROFILES.values() if p.requestable and not p.ca and not p.name.startswith("admin-")]
 
 
 def declared_issuers(
-    specs: Sequence[IssuerSpec], tree: Mapping[AuthorityId, DeclaredAuthority], problems: Problems
+    specs: Sequence[IssuerSpec], tree: Mapping[AuthorityId, KnownAuthority], problems: Problems
 ) -> tuple[DeclaredIssuer, ...]:
     """All issuers. A file with one issuer has it as the default."""
     _check_names(specs, problems)
@@ -68,7 +81,7 @@ def _check_names(specs: Sequence[IssuerSpec], problems: Problems) -> None:
 
 
 def _issuer(
-    spec: IssuerSpec, path: Path, tree: Mapping[AuthorityId, DeclaredAuthority], problems: Problems
+    spec: IssuerSpec, path: Path, tree: Mapping[AuthorityId, KnownAuthority], problems: Problems
 ) -> DeclaredIssuer:
     authority = _authority(spec, path, tree, problems)
     _check_profiles(spec.profiles, path, problems)
@@ -112,8 +125,8 @@ def _expressions(specs: Sequence[ExpressionSpec], path: Path, problems: Problems
 
 
 def _authority(
-    spec: IssuerSpec, path: Path, tree: Mapping[AuthorityId, DeclaredAuthority], problems: Problems
-) -> DeclaredAuthority | None:
+    spec: IssuerSpec, path: Path, tree: Mapping[AuthorityId, KnownAuthority], problems: Problems
+) -> KnownAuthority | None:
     authority = tree.get(AuthorityId(spec.ca))
     if authority is None:
         problems.unknown(
@@ -155,7 +168,7 @@ def _patterns(spec: NamesSpec, path: Path, problems: Problems) -> dict[str, tupl
 
 
 def _protocols(
-    spec: IssuerSpec, path: Path, authority: DeclaredAuthority | None, problems: Problems
+    spec: IssuerSpec, path: Path, authority: KnownAuthority | None, problems: Problems
 ) -> dict[str, dict[str, Any]]:
     acme = spec.protocols.acme
     if acme is None:

@@ -24,6 +24,10 @@ Serial = NewType("Serial", int)
 MANAGEMENT_AUTHORITY = AuthorityId("management")
 """The internal CA of administrators and listeners; outside of every declared tree."""
 
+HIERARCHY_FILE = "hierarchy.toml"
+"""Who declares the CAs and issuers of the hierarchy file. The others are `Hierarchy/<name>` for a resource, and for an Issuer or
+ClusterIssuer `cluster:<uid>`, which names the cluster that the object is in."""
+
 _SERIAL_OCTETS = 16
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 

@@ -18,8 +18,9 @@ from spork.x509.algorithms import algorithm_named
 from spork.x509.authority import Authority, AuthorityKind, KeyMode
 
 _SELECT: LiteralString = """
-SELECT a.id, a.kind, a.parent_id, a.subject_der, a.key_mode, a.crl_shards, a.current_generation,
-       a.disabled_at IS NOT NULL AS disabled, g.generation, g.private_key_id, g.algorithm, g.spki, g.spki_sha256,
+SELECT a.id, a.kind, a.parent_id, a.subject_der, a.key_mode, a.crl_shards, a.current_generation, a.declared_by,
+       coalesce(a.spec -> 'profiles', '[]') AS profiles, a.disabled_at IS NOT NULL AS disabled,
+       g.generation, g.private_key_id, g.algorithm, g.spki, g.spki_sha256,
        g.key_identifier, g.certificate_der, g.urls,
        EXISTS (SELECT FROM certificate c JOIN revocation r ON r.certificate_id = c.id AND r.released_at IS NULL
                 WHERE c.sha256 = sha256(g.certificate_der)) AS revoked
@@ -44,6 +45,8 @@ class _Row:
     key_mode: str
     crl_shards: int
     current_generation: int
+    declared_by: str
+    profiles: list[str]
     disabled: bool
     generation: int
     private_key_id: str | None
@@ -161,6 +164,8 @@ def _authority(row: _Row, certificate: x509.Certificate | None) -> Authority:
         crl_shards=row.crl_shards,
         parent_id=None if row.parent_id is None else AuthorityId(row.parent_id),
         stopped="it is disabled" if row.disabled else None,
+        profiles=tuple(row.profiles),
+        declared_by=row.declared_by,
     )
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from cryptography import x509
 
-from spork.ids import AuthorityId, KeyId
+from spork.ids import HIERARCHY_FILE, AuthorityId, KeyId
 from spork.x509.algorithms import Algorithm
 
 
@@ -67,6 +67,10 @@ class Authority:
     parent_id: AuthorityId | None = None
     stopped: str | None = None
     """Why it signs no more certificates, as the end of a sentence (`it is disabled`), or None. Its CRLs and OCSP answers go on."""
+    profiles: tuple[str, ...] = ()
+    """Profiles that issuers on this CA may offer; empty means all."""
+    declared_by: str = HIERARCHY_FILE
+    """Whose declaration it comes from; see `ids.HIERARCHY_FILE`."""
 
     def shard_of(self, serial: int) -> int:
         """The CRL shard that covers this serial: 0 where there is only one CRL, else 1 to `crl_shards`."""

@@ -1,0 +1,158 @@
+"""Issuers and ClusterIssuers: the row of the store is what the object says, for as long as it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from spork.controller.annotations import CONFIRM_DELETE, LIVE_CERTIFICATES
+from spork.controller.cluster import Change, Cluster, Object, Ref, annotation, ref_of
+from spork.controller.conditions import Condition, time_text, write_status
+from spork.controller.hierarchy.declarers import declared_cas
+from spork.controller.issuer.decide import Ruling, decide
+from spork.controller.issuer.snapshot import read
+from spork.controller.issuer.usable import label_of
+from spork.controller.namespaces import is_terminating
+from spork.controller.reasons import CONFLICT
+from spork.controller.reasons import LIVE_CERTIFICATES as ARE_ALIVE
+from spork.controller.reconciler import Context
+from spork.errors import Code, SporkError
+from spork.hierarchy.model import DeclaredIssuer
+from spork.issuance.ports import AuditEvent
+
+_RECHECK_S = 60.0
+"""CAs of the hierarchy file change without an event here, and certificates expire without one."""
+_HELD_S = 30.0
+
+
+def issuer_reconciler(context: Context) -> IssuerReconciler:
+    """For the kind Issuer."""
+    return IssuerReconciler(context, "Issuer")
+
+
+def cluster_issuer_reconciler(context: Context) -> IssuerReconciler:
+    """For the kind ClusterIssuer."""
+    return IssuerReconciler(context, "ClusterIssuer")
+
+
+class IssuerReconciler:
+    """Both kinds differ in grants alone."""
+
+    def __init__(self, context: Context, kind: str) -> None:
+        self.kind = kind
+        self._context = context
+        # An Issuer hangs on its namespace twice: by its labels, which grants match, and when it is terminated.
+        self.watches = frozenset({kind, "Hierarchy"} | ({"Namespace"} if kind == "Issuer" else set()))
+
+    def concerned(self, change: Change) -> Iterable[Ref]:
+        """Its own object; those that bind a CA of a Hierarchy; those in a namespace."""
+        cluster = self._context.cluster
+        if change.ref.kind == self.kind:
+            return [change.ref]
+        if change.ref.kind == "Namespace":
+            return [ref_of(one) for one in cluster.all(self.kind, change.ref.name)]
+        cas = {one.get("id") for item in (change.new, change.old) if item is not None for one in declared_cas(item)}
+        return [ref_of(one) for one in cluster.all(self.kind) if (one.get("spec") or {}).get("ca") in cas]
+
+    async def reconcile(self, ref: Ref) -> float | None:
+        """See `Reconciler`."""
+        item = self._context.cluster.get(ref)
+        if item is None:
+            await self._shut(ref, "it is gone")
+            return None
+        if "deletionTimestamp" in item["metadata"]:
+            return await self._delete(ref, item)
+        ruling = decide(await read(self._context, ref, item))
+        if ruling.declared is None:
+            await self._shut(ref, ruling.ready.reason.name)
+        else:
+            # The finalizer stands before the row does, so that no issuer can go without being shut.
+            item = await self._context.cluster.set_finalizer(item, LIVE_CERTIFICATES, present=True)
+            ruling = await self._put(ref, ruling, ruling.declared)
+        await self._write(item, ruling)
+        return _RECHECK_S
+
+    async def _put(self, ref: Ref, ruling: Ruling, declared: DeclaredIssuer) -> Ruling:
+        try:
+            await self._context.services.issuers.put(
+                declared,
+                namespace=ref.namespace,
+                origin=self._context.cluster.origin,
+                audit=self._audit("issuer.configure", ref),
+                declared_by=cluster_name(self._context.cluster),
+            )
+        except SporkError as error:
+            if error.code is not Code.CONFLICT:
+                raise
+            return Ruling(Condition("Ready", False, CONFLICT, error.detail), None)
+        return ruling
+
+    async def _shut(self, ref: Ref, why: str) -> None:
+        """Disables the row if it is this object's; what it issued stays."""
+        cluster = self._context.cluster
+        try:
+            await self._context.services.issuers.disable(
+                ref.name,
+                namespace=ref.namespace,
+                origin=cluster.origin,
+                audit=self._audit("issuer.disable", ref, why=why),
+                declared_by=cluster_name(cluster),
+            )
+        except SporkError as error:
+            # No row at all, or somebody else's: there is nothing of this object to shut.
+            if error.code not in (Code.NOT_FOUND, Code.CONFLICT):
+                raise
+
+    async def _delete(self, ref: Ref, item: Object) -> float | None:
+        if LIVE_CERTIFICATES not in (item["metadata"].get("finalizers") or ()):
+            return None
+        leaving = ref.namespace and is_terminating(self._context.cluster, ref.namespace)
+        if not leaving:
+            live = await self._context.services.issuers.live_certificates(
+                ref.name, namespace=ref.namespace, origin=self._context.cluster.origin
+            )
+            if live and annotation(item, CONFIRM_DELETE) != str(live):
+                await self._write(item, Ruling(_held(live, item), None))
+                return _HELD_S
+        await self._shut(ref, "its namespace is terminated" if leaving else "it is deleted")
+        await self._context.cluster.set_finalizer(item, LIVE_CERTIFICATES, present=False)
+        return None
+
+    async def _write(self, item: Object, ruling: Ruling) -> None:
+        fields: dict[str, Any] = {}
+        if ruling.declared is not None:
+            fields["doors"] = self._doors(ref_of(item), ruling.declared)
+        if ruling.not_after is not None:
+            fields["notAfter"] = time_text(ruling.not_after)
+        await write_status(self._context.cluster, item, [ruling.ready], fields, self._context.clock)
+
+    def _doors(self, ref: Ref, declared: DeclaredIssuer) -> list[dict[str, str]]:
+        base = self._context.services.settings.url_of_enrol()
+        url = f"{base}/acme/{label_of(ref)}/directory"
+        return [{"protocol": "acme", "url": url}] if "acme" in declared.protocols else []
+
+    def _audit(self, action: str, ref: Ref, **detail: Any) -> AuditEvent:
+        origin = self._context.cluster.origin
+        return AuditEvent(action, f"{origin}:{ref}", f"issuer:{label_of(ref)}", {"origin": origin, **detail})
+
+
+def cluster_name(cluster: Cluster) -> str:
+    """What a row of an issuer says of where its object is; see `ids.HIERARCHY_FILE`."""
+    if cluster.origin == "file":
+        return "cluster:folder"
+    system = cluster.get(Ref("Namespace", "", "kube-system"))
+    return f"cluster:{system['metadata']['uid'] if system is not None else 'unknown'}"
+
+
+def _held(live: int, item: Object) -> Condition:
+    """The last word on a deletion that waits."""
+    number = f"{live} certificate is" if live == 1 else f"{live} certificates are"
+    given = annotation(item, CONFIRM_DELETE)
+    wrong = f" {CONFIRM_DELETE} says {given!r}, which is not that number." if given is not None else ""
+    return Condition(
+        "Ready",
+        False,
+        ARE_ALIVE,
+        f"It is being deleted, and {number} alive that it issued: they stay valid and can still be revoked, but not renewed here. "
+        f'Revoke them, let them expire, or confirm with the annotation {CONFIRM_DELETE}: "{live}".{wrong}',
+    )
