@@ -161,6 +161,11 @@ class IssuerStatus(Status):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["protocol"]},
     )
     not_after: Time | None = Field(default=None, description="The last second of the CA's certificate.")
+    live_certificates: int | None = Field(
+        default=None,
+        ge=0,
+        description="How many certificates that it issued are alive. Above 0, its deletion has to be confirmed with this number.",
+    )
 
 
 def _is_issuer_name(resource: Resource) -> bool:
