@@ -37,3 +37,18 @@ NAMESPACE_NOT_ALLOWED = Reason("NamespaceNotAllowed", "The owner has not granted
 ISSUER_MISSING = Reason("IssuerMissing", "The issuer that issuerRef names does not exist.")
 ISSUER_NOT_READY = Reason("IssuerNotReady", "The issuer is not ready; its own conditions say why.")
 LIVE_CERTIFICATES = Reason("LiveCertificates", "Certificates are alive; its deletion waits until they are not, or it is confirmed.")
+
+# Requests of other APIs. The first four are cert-manager's own words.
+PENDING = Reason("Pending", "The request waits; it is tried again.")
+ISSUED = Reason("Issued", "The certificate was issued.")
+FAILED = Reason("Failed", "The request was refused; ask anew.")
+DENIED = Reason("Denied", "The request was denied and is never signed.")
+MAY_NOT_REFERENCE = Reason("MayNotReference", "The user has no permission for the verb reference on the issuer.")
+
+# Ingresses
+BAD_ANNOTATION = Reason("BadAnnotation", "An annotation of the ingress cannot be used.")
+BAD_TLS = Reason("BadTLS", "An entry of spec.tls cannot be used.")
+CERTIFICATE_CREATED = Reason("CertificateCreated", "A Certificate was made for the ingress.")
+CERTIFICATE_UPDATED = Reason("CertificateUpdated", "The Certificate of the ingress was brought up to date.")
+CERTIFICATE_DELETED = Reason("CertificateDeleted", "The Certificate is no longer asked for by the ingress.")
+CERTIFICATE_NOT_OURS = Reason("CertificateNotOurs", "A Certificate of that name belongs to somebody else.")
