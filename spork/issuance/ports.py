@@ -180,6 +180,7 @@ class SigningTask:
     door: str
     requester: str
     evidence: Mapping[str, Any]
+    namespace: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ def _read(
     ca_spkis: frozenset[bytes],
 ) -> Proposal:
     return Proposal(
-        requester=Requester(Door(task.door), task.requester),
+        requester=Requester(Door(task.door), task.requester, namespace=task.namespace),
         grant=Grant(),
         evidence=Evidence(**task.evidence),
         authority=authority,

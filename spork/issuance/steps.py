@@ -7,7 +7,7 @@ two processes. They are here once, so that the ways cannot differ.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -97,9 +97,15 @@ def reservation_of(
         requester=request.requester.identity,
         evidence=asdict(request.evidence),
         trace=_trace(decision),
-        attributes=request.attributes,
+        attributes=_attributes(request),
         lease_s=lease_s,
     )
+
+
+def _attributes(request: IssuanceRequest) -> Mapping[str, Any]:
+    """The signer judges once more, and patterns and conditions may speak of the namespace."""
+    namespace = request.requester.namespace
+    return {**request.attributes, "namespace": namespace} if namespace else request.attributes
 
 
 def issued_event(proposal: Proposal, serial: Serial) -> AuditEvent:

@@ -38,7 +38,8 @@ taken AS (
       FROM claimed
      WHERE certificate.id = claimed.certificate_id AND state = 'reserved' AND certificate.lease_until > now()
     RETURNING certificate.id, authority_id, generation, issuer_id, serial, crl_shard, profile, subject, names, spki_sha256,
-              not_before, not_after, tbs, door, requester, evidence)
+              not_before, not_after, tbs, door, requester, evidence,
+              coalesce(attributes ->> 'namespace', '') AS namespace)
 SELECT job_id, attempts, certificate_id, taken.* FROM claimed LEFT JOIN taken ON taken.id = certificate_id ORDER BY job_id
 """
 _CLOSE: LiteralString = """
@@ -113,6 +114,7 @@ class _Row:
     door: str
     requester: str
     evidence: Mapping[str, Any]
+    namespace: str
 
 
 class CertificateSigning:
@@ -191,4 +193,5 @@ def _task(row: _Row) -> SigningTask:
         door=row.door,
         requester=row.requester,
         evidence=row.evidence,
+        namespace=row.namespace,
     )
