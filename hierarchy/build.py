@@ -55,6 +55,7 @@ class Issuing(Protocol):
 
 
 Progress = Callable[[str], None]
+Accept = Callable[[Plan], Awaitable[str | None]]
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,16 @@ async def make_plan(hierarchy: Hierarchy, workshop: Workshop) -> Plan:
 
 
 async def build(
-    hierarchy: Hierarchy, workshop: Workshop, *, approve: str | None = None, progress: Progress = lambda _: None
+    hierarchy: Hierarchy,
+    workshop: Workshop,
+    *,
+    approve: str | None = None,
+    accept: Accept | None = None,
+    progress: Progress = lambda _: None,
 ) -> Built:
     """Plans and carries out the plan, once, under the lock. `approve` is the hash of a plan that needs approval.
+
+    `accept` sees the plan before anything is done, and gives the hash in the place of `approve`, or raises.
 
     Raises SporkError: CONFLICT (another build runs), PRECONDITION_FAILED (forbidden changes, or approval is missing), and what
     the pipeline, the keys and the store raise. Nothing is done if the plan as a whole cannot be carried out.
@@ -105,7 +113,7 @@ async def build(
     async with workshop.store.lock():
         state = await workshop.store.read_tree()
         steps = plan(hierarchy, state, status_url=workshop.status_url, now=workshop.clock.now())
-        require_executable(steps, approve)
+        require_executable(steps, approve if accept is None else await accept(steps))
         run = _Run(hierarchy, workshop, state, progress)
         for step in steps.changes:
             await run.execute(step)
@@ -171,6 +179,8 @@ class _Run:
         if authority_id not in self.authorities:
             await self._create(declared)
         match step.action:
+            case Action.ADOPT:
+                await self._adopt(declared)
             case Action.REQUEST:
                 await self._request(declared)
             case Action.UPDATE:
@@ -179,6 +189,12 @@ class _Run:
                 await self._issue(declared)
                 if changed_fields(declared, self.authorities[authority_id], self.workshop.status_url):
                     await self._update(declared)
+
+    async def _adopt(self, declared: DeclaredAuthority) -> None:
+        self.progress(f"{declared.id}: taking it over from {self.authorities[declared.id].declared_by}")
+        audit = self._audit("authority.adopt", declared.id, declared_by=declared.declared_by)
+        await self.workshop.store.adopt_authority(declared.id, declared.declared_by, audit)
+        self.authorities[declared.id] = replace(self.authorities[declared.id], declared_by=declared.declared_by)
 
     async def _create(self, declared: DeclaredAuthority) -> None:
         self.progress(f"{declared.id}: making its {declared.algorithm.name} key")
@@ -194,6 +210,7 @@ class _Run:
             spec=declared.as_json(),
             crl_shards=declared.crl_shards,
             first=first,
+            declared_by=declared.declared_by,
         )
         await self.workshop.store.create_authority(new, self._audit("authority.create", declared.id))
         self.authorities[declared.id] = created_state(new)
@@ -338,14 +355,17 @@ class _Run:
         store = self.workshop.store
         if step.action is Action.DISABLE:
             self.progress(f"{step.id}: shutting the doors of this issuer")
-            await store.disable_issuer(step.id, self._issuer_audit("issuer.disable", step))
+            audit = self._issuer_audit("issuer.disable", step)
+            await store.disable_issuer(step.id, audit, declared_by=self.hierarchy.declared_by)
             return
         self.progress(f"{step.id}: configuring this issuer")
         issuer = next(one for one in self.hierarchy.issuers if one.name == step.id)
-        await store.put_issuer(issuer, self._issuer_audit("issuer.configure", step))
+        await store.put_issuer(
+            issuer, self._issuer_audit("issuer.configure", step), declared_by=self.hierarchy.declared_by
+        )
 
     def _issuer_audit(self, action: str, step: Step) -> AuditEvent:
-        detail = {"fields": [one.field for one in step.fields], "origin": "file"}
+        detail = {"fields": [one.field for one in step.fields], "origin": "file", "by": self.hierarchy.declared_by}
         return AuditEvent(action, self.workshop.actor, f"issuer:{step.id}", detail)
 
     def _audit(self, action: str, authority_id: AuthorityId, **detail: Any) -> AuditEvent:
@@ -381,6 +401,7 @@ def created_state(new: NewAuthority) -> AuthorityState:
         spec=new.spec,
         crl_shards=new.crl_shards,
         current=current,
+        declared_by=new.declared_by,
     )
 
 

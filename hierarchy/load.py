@@ -65,6 +65,17 @@ def load_values(
     return None if problems.found else hierarchy
 
 
+def load_declaration(
+    values: Mapping[str, Any], declared_by: str, *, name: str = "Hierarchy", oid_base: str = DEFAULT_OID_BASE
+) -> Hierarchy:
+    """Reads a tree from values with the keys of a file, as the declaration of a resource. Raises HierarchyError."""
+    problems = Problems()
+    hierarchy = load_values(values, problems, oid_base=oid_base)
+    if hierarchy is None:
+        raise HierarchyError([f"{name}: {key_text(fault.path)}: {fault.sentence}" for fault in problems.found])
+    return hierarchy.of(declared_by)
+
+
 def parse_toml(text: str, name: str) -> dict[str, Any]:
     """Plain TOML. Raises HierarchyError that names the line."""
     try:

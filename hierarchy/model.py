@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from cryptography import x509
 
-from spork.ids import AuthorityId
+from spork.ids import HIERARCHY_FILE, AuthorityId
 from spork.policy.issuer import Expression, KeyPolicy, NamePolicy
 from spork.x509.algorithms import Algorithm
 from spork.x509.authority import AuthorityKind, AuthorityURLs, KeyMode
@@ -79,6 +79,8 @@ class DeclaredAuthority:
     urls: URLTemplates = URLTemplates()
     profiles: tuple[str, ...] = ()
     """Profiles that issuers on this CA may offer; empty means all."""
+    declared_by: str = HIERARCHY_FILE
+    """Whose declaration this is; see `ids.HIERARCHY_FILE`."""
 
     @property
     def key_is_here(self) -> bool:
@@ -195,6 +197,15 @@ class Hierarchy:
     @property
     def root(self) -> DeclaredAuthority:
         return self.authorities[0]
+
+    @property
+    def declared_by(self) -> str:
+        """Whose declaration this is. A plan leaves what others have declared alone."""
+        return self.root.declared_by
+
+    def of(self, declarer: str) -> Hierarchy:
+        """The same tree as somebody else's declaration."""
+        return replace(self, authorities=tuple(replace(one, declared_by=declarer) for one in self.authorities))
 
     def children(self, authority_id: AuthorityId) -> tuple[DeclaredAuthority, ...]:
         return tuple(authority for authority in self.authorities if authority.parent_id == authority_id)

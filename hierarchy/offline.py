@@ -300,6 +300,7 @@ async def _store_key(
         spec=declared.as_json(),
         crl_shards=declared.crl_shards,
         first=NewGeneration(generation=1, key_id=None, algorithm=declared.algorithm.name, spki=spki, urls=urls),
+        declared_by=declared.declared_by,
     )
     audit = AuditEvent("authority.create", workshop.actor, f"authority:{declared.id}", {"origin": "import"})
     await workshop.store.create_authority(new, audit)

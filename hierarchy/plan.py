@@ -66,9 +66,15 @@ class _Comparison:
                 Action.NOTHING,
                 "it was removed before, and ids are not used twice; give the new CA another id.",
             )
+        if state.declared_by != authority.declared_by:
+            return self._adopted(authority, state)
         if stored_certificate(state) is None:
             return self._unfinished(authority, state)
         return self._existing(authority, state)
+
+    def _adopted(self, authority: DeclaredAuthority, state: AuthorityState) -> Step:
+        field = _adoption(state.declared_by, authority.declared_by)
+        return self._step(authority, ChangeClass.IN_PLACE, Action.ADOPT, field.reason, (field,))
 
     def _new(self, authority: DeclaredAuthority) -> Step:
         subject = authority.subject.public_bytes()
@@ -227,6 +233,8 @@ class _Comparison:
                 Action.NOTHING,
                 f"an issuer of that name is managed elsewhere ({known.origin}).",
             )
+        if known is not None and known.declared_by != self._hierarchy.declared_by:
+            return self._of_another_declaration(known)
         if issuer.authority_id not in self._stored:
             return Step(
                 Target.ISSUER,
@@ -254,10 +262,19 @@ class _Comparison:
             fields,
         )
 
+    def _of_another_declaration(self, known: Issuer) -> Step:
+        if known.declared_by.startswith("cluster:"):
+            reason = "an Issuer or ClusterIssuer resource has that name; delete it, or choose another name."
+            return Step(Target.ISSUER, known.name, ChangeClass.FORBIDDEN, Action.NOTHING, reason)
+        field = _adoption(known.declared_by, self._hierarchy.declared_by)
+        return Step(Target.ISSUER, known.name, ChangeClass.IN_PLACE, Action.ADOPT, field.reason, (field,))
+
     def _removed(self) -> Iterator[Step]:
+        """What was declared here and is so no longer. Other declarations have CAs and issuers of their own."""
+        ours = self._hierarchy.declared_by
         declared = {issuer.name for issuer in self._hierarchy.issuers}
         for issuer in self._state.issuers:
-            if issuer.origin == "file" and issuer.name not in declared and not issuer.namespace:
+            if (issuer.origin, issuer.declared_by) == ("file", ours) and issuer.name not in declared:
                 yield Step(
                     Target.ISSUER,
                     issuer.name,
@@ -266,6 +283,9 @@ class _Comparison:
                     "it is no longer declared; its doors are shut.",
                 )
         for cross in self._state.cross_certificates:
+            signer = self._state.authorities.get(cross.issuer_id)
+            if signer is None or signer.declared_by != ours:
+                continue
             if cross.id not in {one.id for one in self._hierarchy.cross_certificates}:
                 yield Step(
                     Target.CROSS_CERTIFICATE,
@@ -275,7 +295,9 @@ class _Comparison:
                     "it is no longer declared and still valid; `spork revoke` ends it.",
                 )
         gone = [
-            one for one in self._state.authorities.values() if one.id not in self._hierarchy.by_id and not one.disabled
+            one
+            for one in self._state.authorities.values()
+            if one.declared_by == ours and one.id not in self._hierarchy.by_id and not one.disabled
         ]
         for state in sorted(gone, key=lambda one: -self._depth(one.id)):
             yield self._gone(state)
@@ -321,6 +343,11 @@ class _Comparison:
     def _depth(self, authority_id: AuthorityId) -> int:
         parent = self._state.authorities[authority_id].parent_id
         return 0 if parent is None else 1 + self._depth(parent)
+
+
+def _adoption(before: str, after: str) -> FieldChange:
+    reason = f"it was declared by {before}, which no longer decides about it then; take it out there first."
+    return FieldChange("declared_by", before, after, ChangeClass.IN_PLACE, reason)
 
 
 def issuer_as_json(issuer: Issuer) -> dict[str, Any]:

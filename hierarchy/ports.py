@@ -94,12 +94,19 @@ class TreeStore(Protocol):
 
     async def disable_authority(self, authority_id: AuthorityId, audit: AuditEvent) -> None: ...
 
-    async def put_issuer(self, issuer: DeclaredIssuer, audit: AuditEvent) -> None:
-        """Creates or replaces the issuer of that name with origin `file`. Raises SporkError(CONFLICT) for another origin's."""
+    async def adopt_authority(self, authority_id: AuthorityId, declared_by: str, audit: AuditEvent) -> None:
+        """From now on it is another declaration's."""
         ...
 
-    async def disable_issuer(self, name: str, audit: AuditEvent) -> None:
-        """Only one of origin `file`."""
+    async def put_issuer(self, issuer: DeclaredIssuer, audit: AuditEvent, *, declared_by: str) -> None:
+        """Creates or replaces the issuer of that name with origin `file`, also one of another tree.
+
+        Raises SporkError(CONFLICT) for another origin's or a resource's of its own.
+        """
+        ...
+
+    async def disable_issuer(self, name: str, audit: AuditEvent, *, declared_by: str) -> None:
+        """Only one of origin `file` and this declaration."""
         ...
 
 

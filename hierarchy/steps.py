@@ -31,6 +31,8 @@ class Action(StrEnum):
     REQUEST = "request"
     """Make the key if it is not there, and write a request file for a parent whose key is elsewhere."""
     UPDATE = "update"
+    ADOPT = "adopt"
+    """Take over a CA or an issuer that another declaration brought in. What else differs follows in the next plan."""
     DISABLE = "disable"
     NEW_KEY = "new-key"
 
@@ -51,7 +53,8 @@ class Step:
     @property
     def needs_approval(self) -> bool:
         """Whether `build` wants the plan's hash before it does this."""
-        return self.change is ChangeClass.REKEY or (self.target is Target.AUTHORITY and self.action is Action.DISABLE)
+        removal = self.target is Target.AUTHORITY and self.action is Action.DISABLE
+        return removal or self.change is ChangeClass.REKEY or self.action is Action.ADOPT
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -123,7 +123,11 @@ class MemoryTree:
         self.authorities[authority_id] = replace(self.authorities[authority_id], disabled=True)
         self.audits.append(audit)
 
-    async def put_issuer(self, issuer: DeclaredIssuer, audit: AuditEvent) -> None:
+    async def adopt_authority(self, authority_id: AuthorityId, declared_by: str, audit: AuditEvent) -> None:
+        self.authorities[authority_id] = replace(self.authorities[authority_id], declared_by=declared_by)
+        self.audits.append(audit)
+
+    async def put_issuer(self, issuer: DeclaredIssuer, audit: AuditEvent, *, declared_by: str) -> None:
         self.issuers[issuer.name] = Issuer(
             id=IssuerId(1),
             namespace="",
@@ -136,10 +140,11 @@ class MemoryTree:
             protocols=issuer.protocols,
             origin="file",
             default=issuer.default,
+            declared_by=declared_by,
         )
         self.audits.append(audit)
 
-    async def disable_issuer(self, name: str, audit: AuditEvent) -> None:
+    async def disable_issuer(self, name: str, audit: AuditEvent, *, declared_by: str) -> None:
         del self.issuers[name]
         self.audits.append(audit)
 

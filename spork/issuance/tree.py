@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from spork.ids import AuthorityId, KeyId
+from spork.ids import HIERARCHY_FILE, AuthorityId, KeyId
 from spork.policy.issuer import Issuer
 from spork.x509.authority import AuthorityKind, AuthorityURLs, KeyMode
 
@@ -44,6 +44,8 @@ class AuthorityState:
     disabled: bool = False
     live_certificates: int = 0
     """Certificates signed by it, of any generation, that are issued, not expired and not revoked; its own is not counted."""
+    declared_by: str = HIERARCHY_FILE
+    """Whose declaration it comes from; see `ids.HIERARCHY_FILE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class NewAuthority:
     spec: Mapping[str, Any]
     crl_shards: int
     first: NewGeneration
+    declared_by: str = HIERARCHY_FILE
 
 
 @dataclass(frozen=True, slots=True)

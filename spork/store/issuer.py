@@ -176,18 +176,21 @@ async def put_issuer(
     origin: str,
     audit: AuditEvent,
     declared_by: str = HIERARCHY_FILE,
+    take_over: bool = False,
 ) -> IssuerId:
     """Creates or replaces it; a disabled one lives again. One that is as given already changes nothing, not even the audit log.
+
+    With `take_over` it may be one that another tree declared; whoever asks for that has had it approved.
 
     Raises SporkError: CONFLICT (the name belongs to another origin or declaration), NOT_FOUND (no such authority is there).
     """
     async with database.transaction() as connection:
-        existing = await _owned(connection, namespace, issuer.name, origin, declared_by)
+        existing = await _owned(connection, namespace, issuer.name, origin, declared_by, take_over)
         values = _values(issuer, namespace, origin) | {"declared_by": declared_by}
         row = await (await connection.execute(_PUT, values)).fetchone()
         if row is None:
             # Unchanged; or made by another origin between the two statements.
-            existing = existing or await _owned(connection, namespace, issuer.name, origin, declared_by)
+            existing = existing or await _owned(connection, namespace, issuer.name, origin, declared_by, take_over)
             assert existing is not None
             return existing
         await move(connection)
@@ -224,14 +227,15 @@ async def disable_issuer(
 
 
 async def _owned(
-    connection: CountedConnection, namespace: str, name: str, origin: str, declared_by: str
+    connection: CountedConnection, namespace: str, name: str, origin: str, declared_by: str, take_over: bool
 ) -> IssuerId | None:
     row = await (await connection.execute(_OWNER, [namespace, name])).fetchone()
     if row is None:
         return None
     _require_origin(name, row[1], origin)
     # What is disabled may be declared anew elsewhere, and a cluster that is set up anew goes on with its issuers.
-    if row[2] is None and not (row[3].startswith("cluster:") and declared_by.startswith("cluster:")):
+    clusters = {row[3].startswith("cluster:"), declared_by.startswith("cluster:")}
+    if row[2] is None and clusters != {True} and not (take_over and clusters == {False}):
         _require_declaration(name, row[3], declared_by)
     return IssuerId(row[0])
 

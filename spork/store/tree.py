@@ -16,7 +16,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from spork.errors import Code, SporkError
-from spork.ids import AuthorityId, CertificateId, KeyId, serial_octets, serial_text
+from spork.ids import HIERARCHY_FILE, AuthorityId, CertificateId, KeyId, serial_octets, serial_text
 from spork.issuance.ports import AuditEvent
 from spork.issuance.tree import ImportedCertificate, NewAuthority, NewGeneration, TreeState
 from spork.store import audit as audit_log
@@ -32,8 +32,8 @@ from spork.x509.spki import key_identifier, key_octets
 _LOCK = 0x73706F726B747265
 
 _INSERT_AUTHORITY: LiteralString = """
-INSERT INTO authority (id, kind, parent_id, subject_der, key_mode, spec, crl_shards, current_generation)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+INSERT INTO authority (id, kind, parent_id, subject_der, key_mode, spec, crl_shards, current_generation, declared_by)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 _INSERT_GENERATION: LiteralString = """
 INSERT INTO authority_generation (
@@ -59,6 +59,7 @@ UPDATE authority SET current_generation = %(generation)s
         WHERE authority_id = %(id)s AND generation = %(generation)s AND certificate_der IS NOT NULL)
 """
 _DISABLE: LiteralString = "UPDATE authority SET disabled_at = coalesce(disabled_at, now()) WHERE id = %s"
+_ADOPT: LiteralString = "UPDATE authority SET declared_by = %s WHERE id = %s"
 _SHARDS: LiteralString = "SELECT crl_shards FROM authority WHERE id = %s"
 _IMPORT: LiteralString = """
 INSERT INTO certificate (
@@ -132,6 +133,7 @@ class TreeRecords:
                         Jsonb(dict(authority.spec)),
                         authority.crl_shards,
                         authority.first.generation,
+                        authority.declared_by,
                     ],
                 )
                 await connection.execute(_INSERT_GENERATION, _generation_values(authority.id, authority.first))
@@ -222,13 +224,25 @@ class TreeRecords:
         async with self._writing(audit) as connection:
             await _one(connection, authority_id, _DISABLE, [authority_id])
 
-    async def put_issuer(self, issuer: IssuerFields, audit: AuditEvent) -> None:
-        """Creates or replaces the issuer of that name with origin `file`. Raises SporkError(CONFLICT) for another origin's."""
-        await put_issuer(self._database, issuer, namespace="", origin="file", audit=audit)
+    async def adopt_authority(self, authority_id: AuthorityId, declared_by: str, audit: AuditEvent) -> None:
+        """From now on it is another declaration's. Raises SporkError(NOT_FOUND)."""
+        async with self._writing(audit) as connection:
+            await _one(connection, authority_id, _ADOPT, [declared_by, authority_id])
 
-    async def disable_issuer(self, name: str, audit: AuditEvent) -> None:
-        """Only one of origin `file`. Raises SporkError: NOT_FOUND, CONFLICT."""
-        await disable_issuer(self._database, namespace="", name=name, origin="file", audit=audit)
+    async def put_issuer(self, issuer: IssuerFields, audit: AuditEvent, *, declared_by: str = HIERARCHY_FILE) -> None:
+        """Creates or replaces the issuer of that name with origin `file`, also one of another tree.
+
+        Raises SporkError(CONFLICT) for another origin's or a resource's of its own.
+        """
+        await put_issuer(
+            self._database, issuer, namespace="", origin="file", audit=audit, declared_by=declared_by, take_over=True
+        )
+
+    async def disable_issuer(self, name: str, audit: AuditEvent, *, declared_by: str = HIERARCHY_FILE) -> None:
+        """Only one of origin `file` and this declaration. Raises SporkError: NOT_FOUND, CONFLICT."""
+        await disable_issuer(
+            self._database, namespace="", name=name, origin="file", audit=audit, declared_by=declared_by
+        )
 
     @asynccontextmanager
     async def _writing(self, audit: AuditEvent) -> AsyncIterator[CountedConnection]:

@@ -16,7 +16,7 @@ from spork.store.issuer import read_issuers
 from spork.x509.authority import AuthorityKind, AuthorityURLs, KeyMode
 
 _AUTHORITIES: LiteralString = """
-SELECT a.id, a.kind, a.parent_id, a.subject_der, a.key_mode, a.spec, a.crl_shards, a.disabled_at, g.generation,
+SELECT a.id, a.kind, a.parent_id, a.subject_der, a.key_mode, a.spec, a.crl_shards, a.disabled_at, a.declared_by, g.generation,
        g.private_key_id, g.algorithm, g.spki, g.certificate_der, g.pending_csr, g.urls, coalesce(live.number, 0) AS live
   FROM authority a
   LEFT JOIN authority_generation g ON g.authority_id = a.id AND g.generation = a.current_generation
@@ -48,6 +48,7 @@ class _AuthorityRow:
     spec: Mapping[str, Any]
     crl_shards: int
     disabled_at: datetime | None
+    declared_by: str
     generation: int | None
     private_key_id: str | None
     algorithm: str | None
@@ -105,6 +106,7 @@ def _authority(row: _AuthorityRow) -> AuthorityState:
         current=_generation(row),
         disabled=row.disabled_at is not None,
         live_certificates=row.live,
+        declared_by=row.declared_by,
     )
 
 
