@@ -19,6 +19,7 @@ from spork.controller.reasons import (
     ISSUER_READY,
     NAMESPACE_NOT_ALLOWED,
     PROFILE_NOT_ALLOWED,
+    WAITING_FOR_TRUST,
     Reason,
 )
 from spork.hierarchy.model import DeclaredIssuer
@@ -33,6 +34,8 @@ class Ruling:
     ready: Condition
     declared: DeclaredIssuer | None
     not_after: datetime | None = None
+    waiting: bool = False
+    """What the store holds, or holds not, stays as it is for the moment."""
 
 
 def decide(snapshot: Snapshot) -> Ruling:
@@ -56,10 +59,11 @@ def _of_valid(resource: Issuer | ClusterIssuer, authority: Authority, snapshot: 
         declared = declared_issuer(resource, {authority.id: authority})
     except HierarchyError as error:
         return _shut(INVALID, " ".join(error.lines))
-    ready = _state_of(authority, snapshot.now) or Condition(
-        "Ready", True, ISSUER_READY, f"It issues from {authority.id}."
-    )
-    return Ruling(ready, declared, authority.not_after)
+    ready = _state_of(authority, snapshot.now)
+    if ready is None and snapshot.waits is not None:
+        return Ruling(_not(WAITING_FOR_TRUST, snapshot.waits), declared, authority.not_after, waiting=True)
+    issues = Condition("Ready", True, ISSUER_READY, f"It issues from {authority.id}.")
+    return Ruling(ready or issues, declared, authority.not_after)
 
 
 def _state_of(authority: Authority, now: datetime) -> Condition | None:

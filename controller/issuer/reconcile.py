@@ -23,6 +23,8 @@ from spork.issuance.ports import AuditEvent
 _RECHECK_S = 60.0
 """CAs of the hierarchy file change without an event here, and certificates expire without one."""
 _HELD_S = 30.0
+_WAITING_S = 1.0
+"""Until a new root is in every trust bundle: a write for each, so hardly longer."""
 
 
 def issuer_reconciler(context: Context) -> IssuerReconciler:
@@ -63,6 +65,9 @@ class IssuerReconciler:
         if "deletionTimestamp" in item["metadata"]:
             return await self._delete(ref, item)
         ruling = decide(await read(self._context, ref, item))
+        if ruling.waiting:
+            await self._write(item, ruling)
+            return _WAITING_S
         if ruling.declared is None:
             await self._shut(ref, ruling.ready.reason.name)
         else:

@@ -11,6 +11,7 @@ from spork.controller.hierarchy.declarers import grants
 from spork.controller.manifests import ManifestError, load_object
 from spork.controller.models import ClusterIssuer, Issuer
 from spork.controller.reconciler import Context
+from spork.controller.trust.distributed import waits_for
 from spork.errors import Code, SporkError
 from spork.ids import MANAGEMENT_AUTHORITY, AuthorityId
 from spork.x509.authority import Authority
@@ -30,6 +31,8 @@ class Snapshot:
     granted: bool
     """Whether the namespace may bind the CA; a ClusterIssuer always may."""
     now: datetime
+    waits: str | None = None
+    """Why nothing may be signed below the CA yet: its root is new, and not with everybody who asks for it."""
 
 
 async def read(context: Context, ref: Ref, item: Object) -> Snapshot:
@@ -38,7 +41,8 @@ async def read(context: Context, ref: Ref, item: Object) -> Snapshot:
     authorities = {one.id: one for one in await context.services.authorities.all() if one.id != MANAGEMENT_AUTHORITY}
     authority = None if resource is None else await _authority(context, AuthorityId(resource.spec.ca))
     granted = not ref.namespace or (authority is not None and grants(context.cluster, authority, ref.namespace))
-    return Snapshot(ref, resource, fault, authority, authorities, granted, context.clock.now())
+    waits = None if authority is None else waits_for(context, authority)
+    return Snapshot(ref, resource, fault, authority, authorities, granted, context.clock.now(), waits)
 
 
 def _resource(item: Object) -> tuple[Issuer | ClusterIssuer | None, str]:

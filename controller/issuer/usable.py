@@ -12,9 +12,11 @@ from spork.controller.reasons import (
     ISSUER_MISSING,
     ISSUER_NOT_READY,
     NAMESPACE_NOT_ALLOWED,
+    WAITING_FOR_TRUST,
     Reason,
 )
 from spork.controller.reconciler import Context
+from spork.controller.trust.distributed import waits_for
 from spork.errors import Code, SporkError
 from spork.policy.issuer import Issuer
 
@@ -64,7 +66,8 @@ def _require_ready(item: Object) -> None:
     found = condition_of(item, "Ready")
     if found is None or found.get("observedGeneration") != item["metadata"].get("generation"):
         raise NotUsable(ISSUER_NOT_READY, f"{ref} has not been looked at yet.")
-    reason = CONFLICT if found["reason"] == CONFLICT.name else ISSUER_NOT_READY
+    named = {one.name: one for one in (CONFLICT, WAITING_FOR_TRUST)}
+    reason = named.get(found["reason"], ISSUER_NOT_READY)
     raise NotUsable(reason, f"{ref} is not ready: {found['message']}")
 
 
@@ -82,6 +85,8 @@ async def _stored(context: Context, item: Object) -> Issuer:
         raise NotUsable(ISSUER_NOT_READY, f"{ref} has not been looked at yet.")
     if ref.namespace and not grants(context.cluster, authority, ref.namespace):
         raise NotUsable(NAMESPACE_NOT_ALLOWED, not_granted(authority.id, ref.namespace))
+    if (waiting := waits_for(context, authority)) is not None:
+        raise NotUsable(WAITING_FOR_TRUST, waiting)
     return issuer
 
 

@@ -17,6 +17,8 @@ EVERYTHING: Final = "true"
 _NOTHING: Final = frozenset({"", "false"})
 ANNOTATION_BUNDLE: Final = f"{GROUP}/trust-bundle"
 """On each bundle: what its namespace asked for. It tells a bundle from somebody else's object of the same name."""
+ANNOTATION_WRITTEN: Final = f"{GROUP}/trust-bundle-written"
+"""On each bundle: when it was last written, so that a new process knows for how long its roots have been distributed."""
 
 
 def wish_of(namespace: Object) -> str | None:

@@ -7,6 +7,7 @@ Its signer is `spork-ca.org/<hierarchy>`. Kubernetes demands that the name begin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -58,7 +59,8 @@ class _ClusterBundles:
         text = bundle_text(roots)
         try:
             blocked = bundle in self._distribution.blocked
-            if await bring(self._cluster, bundle, lambda found: _object(ref.name, text, found), _is_as, look=blocked):
+            wanted = partial(_object, ref.name, text)
+            if await bring(self._cluster, bundle, wanted, _is_as, now, look=blocked):
                 log.info("trust bundle written", hierarchy=ref.name, roots=[root.fingerprint[:16] for root in roots])
         except SomebodyElses as error:
             await give_up_on(self._cluster, bundle, hierarchy, CONFLICT, error.detail)

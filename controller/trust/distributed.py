@@ -11,10 +11,11 @@ from weakref import WeakKeyDictionary
 import structlog
 from cryptography import x509
 
-from spork.controller.cluster import Cluster, Object, Ref
+from spork.controller.cluster import Cluster, Object, Ref, annotation
+from spork.controller.conditions import time_of
 from spork.controller.reasons import Reason
 from spork.controller.reconciler import Context
-from spork.controller.trust.asking import EVERYTHING, KEY, asking, bundle_ref
+from spork.controller.trust.asking import ANNOTATION_WRITTEN, EVERYTHING, KEY, asking, bundle_ref
 from spork.controller.trust.bundle import fingerprints_in
 from spork.controller.trust.roots import fingerprint_of, hierarchy_of
 from spork.x509.authority import Authority
@@ -30,7 +31,7 @@ log = structlog.get_logger("spork.controller.trust")
 
 @dataclass
 class Distribution:
-    """What this process knows of the way of each root. A new process learns it anew, from the bundles themselves."""
+    """What this process knows of the way of each root. A new process learns it from the bundles and the times on them."""
 
     arrived: set[str] = field(default_factory=set)
     """Roots that were everywhere once, or waited long enough. Whoever asks later, or damages a bundle, stops nothing any more."""
@@ -72,10 +73,14 @@ def waits_for(context: Context, authority: Authority) -> str | None:
     distribution, fingerprint = distribution_of(context.cluster), fingerprint_of(root)
     if fingerprint in distribution.arrived:
         return None
-    lacking = [ref for ref in _bundles(context.cluster, hierarchy_of(authority)) if ref not in distribution.blocked]
-    lacking = [ref for ref in lacking if fingerprint not in _held(context.cluster.get(ref))]
-    now = context.clock.now()
+    now, lacking = context.clock.now(), []
     since = distribution.waiting_since.setdefault(fingerprint, now)
+    for ref in _bundles(context.cluster, hierarchy_of(authority)):
+        bundle = context.cluster.get(ref)
+        if fingerprint in _held(bundle):
+            since = min(since, _written(bundle) or since)
+        elif ref not in distribution.blocked:
+            lacking.append(ref)
     if lacking and now - since < BOUND:
         return _sentence(root, lacking)
     if lacking:
@@ -109,6 +114,16 @@ def _held(bundle: Object | None) -> frozenset[str]:
         return frozenset()
     texts = (bundle.get("data") or {}).get(KEY), (bundle.get("spec") or {}).get("trustBundle")
     return fingerprints_in(next((text for text in texts if text), ""))
+
+
+def _written(bundle: Object | None) -> datetime | None:
+    try:
+        text = annotation(bundle, ANNOTATION_WRITTEN) if bundle is not None else None
+        found = time_of(text) if text else None
+    except ValueError:
+        return None
+    # Somebody may have edited it; without a zone it is no instant.
+    return found if found is not None and found.tzinfo is not None else None
 
 
 def _sentence(root: x509.Certificate, lacking: list[Ref]) -> str:

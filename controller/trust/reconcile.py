@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import structlog
 
@@ -58,7 +59,7 @@ class _NamespaceBundles:
             await withdraw(self._cluster, bundle)
             return LOOK_AGAIN_S
         try:
-            await self._bring(ref.name, wish, roots)
+            await self._bring(ref.name, wish, roots, now)
         except SomebodyElses as error:
             await give_up_on(self._cluster, bundle, error.item, CONFLICT, error.detail)
             return BLOCKED_S
@@ -68,13 +69,14 @@ class _NamespaceBundles:
         self._distribution.blocked.pop(bundle, None)
         return min(LOOK_AGAIN_S, next_end_s(roots, now) or LOOK_AGAIN_S)
 
-    async def _bring(self, namespace: str, wish: str, roots: list[Root]) -> None:
+    async def _bring(self, namespace: str, wish: str, roots: list[Root], now: datetime) -> None:
         text, ref = bundle_text(roots), bundle_ref(namespace)
         wrote = await bring(
             self._cluster,
             ref,
             lambda found: bundle_object(namespace, wish, text, found),
             is_as,
+            now,
             look=ref in self._distribution.blocked,
         )
         if wrote:

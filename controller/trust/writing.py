@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from spork.controller.cluster import AlreadyExists, Cluster, Conflict, Object, Ref, ref_of
-from spork.controller.trust.asking import is_ours
+from spork.controller.conditions import time_text
+from spork.controller.trust.asking import ANNOTATION_WRITTEN, is_ours
 from spork.errors import Code, SporkError
 
 Wanted = Callable[[Object | None], Mapping[str, Any]]
@@ -22,8 +24,8 @@ class SomebodyElses(SporkError):
         self.item = item
 
 
-async def bring(cluster: Cluster, ref: Ref, wanted: Wanted, is_as: Same, *, look: bool = False) -> bool:
-    """Writes it if it is missing or differs: one request, and none where it is so already. Says whether it wrote.
+async def bring(cluster: Cluster, ref: Ref, wanted: Wanted, is_as: Same, now: datetime, *, look: bool = False) -> bool:
+    """Writes it, with the time, if it is missing or differs: one request, and none where it is so already. Says whether it wrote.
 
     `look` asks the API server first, for an object that is known to be there and not watched. Raises SomebodyElses, and what the
     cluster raises.
@@ -33,7 +35,7 @@ async def bring(cluster: Cluster, ref: Ref, wanted: Wanted, is_as: Same, *, look
         found = await cluster.read(ref)
     if found is None:
         try:
-            await cluster.create(wanted(None))
+            await cluster.create(_stamped(wanted(None), now))
         except AlreadyExists:
             # Without the label that is watched for it is not in the copy, whoever made it.
             found = await cluster.read(ref)
@@ -48,9 +50,9 @@ async def bring(cluster: Cluster, ref: Ref, wanted: Wanted, is_as: Same, *, look
     if found.get("immutable"):
         # Nothing in it can be changed any more, the mark itself included.
         await cluster.delete(ref, uid=found["metadata"]["uid"])
-        await cluster.create(wanted(None))
+        await cluster.create(_stamped(wanted(None), now))
         return True
-    await cluster.replace(wanted(found))
+    await cluster.replace(_stamped(wanted(found), now))
     return True
 
 
@@ -60,3 +62,9 @@ async def withdraw(cluster: Cluster, ref: Ref) -> None:
     if found is not None and is_ours(found) and not found["metadata"].get("deletionTimestamp"):
         metadata = found["metadata"]
         await cluster.delete(ref, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
+
+
+def _stamped(item: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    metadata = item["metadata"]
+    annotations = {**metadata["annotations"], ANNOTATION_WRITTEN: time_text(now)}
+    return {**item, "metadata": {**metadata, "annotations": annotations}}

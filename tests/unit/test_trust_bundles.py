@@ -7,15 +7,21 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from operator_world import a_resource
 from trust_world import BUNDLE, TrustWorld, a_tree_root, below
-from x509_world import CA
+from x509_world import CA, NOW
 
 from spork.controller.cluster import AlreadyExists, Conflict, Ref, Refused
+from spork.controller.issuer.decide import decide
+from spork.controller.issuer.snapshot import Snapshot
+from spork.controller.manifests import load_object
+from spork.controller.models import ClusterIssuer
 from spork.controller.trust.bundle import bundle_text, fingerprints_in
-from spork.controller.trust.distributed import BOUND, waits_for
+from spork.controller.trust.distributed import BOUND, distribution_of, waits_for
 from spork.controller.trust.reconcile import BLOCKED_S
 from spork.controller.trust.roots import Root, fingerprint_of
 from spork.errors import Code
+from spork.ids import AuthorityId
 
 CTB = Ref("ClusterTrustBundle", "", "spork-ca.org:main:roots")
 
@@ -379,6 +385,29 @@ async def test_the_wait_has_an_end(world: TrustWorld) -> None:
     assert waits_for(world.context, below(root)) is None
 
 
+async def test_a_restart_does_not_begin_to_wait_again_for_what_is_long_distributed(world: TrustWorld) -> None:
+    root = world.root("main")
+    world.namespace("a")
+    await world.settle()
+    world.clock.current += BOUND
+    world.namespace("slow")
+    written = (world.cluster.get(Ref("ConfigMap", "a", BUNDLE)) or {})["metadata"]["annotations"]
+    assert written["spork-ca.org/trust-bundle-written"] == f"{NOW:%Y-%m-%dT%H:%M:%SZ}"
+    distribution_of(world.cluster).arrived.clear()
+    assert waits_for(world.context, below(root)) is None
+
+
+@pytest.mark.parametrize("time", ["", "yesterday", "2026-01-01T00:00:00"])
+async def test_a_time_that_somebody_wrote_by_hand_proves_nothing(world: TrustWorld, time: str) -> None:
+    root = world.root("main")
+    world.namespace("a")
+    await world.settle()
+    found = world.cluster.get(Ref("ConfigMap", "a", BUNDLE)) or {}
+    await world.cluster.annotate(found, {"spork-ca.org/trust-bundle-written": time})
+    world.namespace("slow")
+    assert waits_for(world.context, below(root)) is not None
+
+
 async def test_where_nobody_asks_nobody_waits(world: TrustWorld) -> None:
     root = world.root(None, "File Root")
     world.namespace("quiet", None)
@@ -392,3 +421,16 @@ async def test_a_ca_below_a_foreign_root_waits_for_nothing(world: TrustWorld) ->
     assert middle.subject != middle.issuer
     assert waits_for(world.context, replace(below(root), chain=(middle,))) is None
     assert waits_for(world.context, replace(below(root), chain=(), certificate=None)) is None
+
+
+@pytest.mark.parametrize(("waits", "reason"), [("The root is new.", "WaitingForTrust"), (None, "Ready")])
+def test_an_issuer_says_that_it_waits_and_its_row_stays_as_it_is(
+    world: TrustWorld, waits: str | None, reason: str
+) -> None:
+    resource = load_object(a_resource("ClusterIssuer", {"spec/protocols": {}}))
+    assert isinstance(resource, ClusterIssuer)
+    authority = replace(below(world.root("main")), id=AuthorityId("web"))
+    ref = Ref("ClusterIssuer", "", "one")
+    ruling = decide(Snapshot(ref, resource, "", authority, {authority.id: authority}, True, NOW, waits))
+    assert (ruling.ready.reason.name, ruling.ready.status) == (reason, waits is None)
+    assert ruling.waiting is (waits is not None)
