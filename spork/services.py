@@ -22,6 +22,7 @@ from spork.policy.levels import admin_arc
 from spork.policy.weakkeys import parse_blocklist
 from spork.settings import Settings
 from spork.store.authority import Authorities
+from spork.store.building import BuildRequests
 from spork.store.certificate import CertificateLedger
 from spork.store.database import Database
 from spork.store.embedded import EmbeddedPostgres
@@ -52,6 +53,8 @@ class Services:
     """Signs in this process; `judge` works without keys too."""
     issuing: RemoteIssuing
     """Issues by way of a signer, which may be another process; needs no keys."""
+    building: BuildRequests
+    """Has a declared tree built by whoever has the keys for it."""
     revoker: Revoker
     postgres: EmbeddedPostgres | None = None
     """The bundled server, where this process runs it."""
@@ -84,13 +87,15 @@ async def open_services(
     keys: bool = True,
     terminal: bool = False,
     exclusive: bool = False,
+    first_keys: bool = False,
     clock: Clock | None = None,
 ) -> AsyncIterator[Services]:
     """Opens the database (starting the bundled one if nobody runs it) and the keys, and closes both at the end.
 
-    `create` migrates and allows first keys to be made; `sealed` opens the sealed keys too; `keys=False` opens none, for
-    commands that only look; `terminal` may ask for passphrases; `exclusive` refuses to share the state folder with a
-    running CA. Raises SporkError: CONFLICT, UNAVAILABLE, WRONG_PASSPHRASE.
+    `create` migrates and allows first keys to be made, `first_keys` only the latter; `sealed` opens the sealed keys too;
+    `keys=False` opens none, for the operator and for commands that only look: then what needs a private key raises
+    KEY_UNAVAILABLE. `terminal` may ask for passphrases; `exclusive` refuses to share the state folder with a running CA.
+    Raises SporkError: CONFLICT, UNAVAILABLE, WRONG_PASSPHRASE.
     """
     with _database(settings, exclusive) as (url, runtime_url, postgres):
         if create:
@@ -99,7 +104,12 @@ async def open_services(
         try:
             await check_migrated(database)
             yield await wire(
-                settings, database, _passphrases(settings, sealed, keys, terminal), create, clock, postgres
+                settings,
+                database,
+                _passphrases(settings, sealed, keys, terminal),
+                create or first_keys,
+                clock,
+                postgres,
             )
         finally:
             await database.close()
@@ -138,6 +148,7 @@ async def wire(
         policy=policy,
         pipeline=Pipeline(ledger, ring, authorities, clock, policy.decide),
         issuing=RemoteIssuing(ledger, authorities, clock, policy.decide),
+        building=BuildRequests(database),
         revoker=Revoker(revocations, clock),
         postgres=postgres,
     )

@@ -46,7 +46,7 @@ async def run_up(directory: Path, settings: Settings) -> None:
         async def ready() -> None:
             await welcome(services, hierarchy)
 
-        await run(services, stop, ready)
+        await run(services, stop, ready, sealed=True)
 
 
 async def prepare(services: Services, hierarchy: Hierarchy) -> None:

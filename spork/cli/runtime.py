@@ -17,7 +17,7 @@ from spork.api.acme import validation
 from spork.api.listeners import Listener, bind, serve, tls_context
 from spork.api.status import workers as status_workers
 from spork.api.status.application import StatusApplication
-from spork.cli import signing_worker
+from spork.cli import building, signing_worker
 from spork.cli.replicas import keep_replicas
 from spork.errors import ConfigurationError, SporkError
 from spork.ids import MANAGEMENT_AUTHORITY
@@ -33,11 +33,17 @@ _ABANDON_S = 15.0
 
 
 async def run(
-    services: Services, stop: asyncio.Event, ready: Callable[[], Awaitable[None]], *, replica: bool = False
+    services: Services,
+    stop: asyncio.Event,
+    ready: Callable[[], Awaitable[None]],
+    *,
+    replica: bool = False,
+    sealed: bool = False,
 ) -> None:
     """Serves all addresses and runs the workers until `stop` is set. `ready` is called once the addresses are bound.
 
     With `settings.workers` above 1 this process starts that many replicas less one; a `replica` leaves ops to its parent.
+    `sealed` allows it to open the sealed keys while a plan that needs them is carried out.
     Raises ConfigurationError for an address that cannot be bound, SporkError if no listener certificate can be had.
     """
     settings = services.settings
@@ -63,7 +69,10 @@ async def run(
     ]
     if settings.background:
         workers += [("abandon", abandon_expired), ("validation", validation.run), ("status", status_workers.run)]
-        workers.append(("signing", signing_worker.run))
+        workers += [
+            ("signing", signing_worker.run),
+            ("building", lambda known, s: building.run(known, s, sealed=sealed)),
+        ]
     if settings.workers > 1:
         workers.append(("replicas", lambda known, s: keep_replicas(known.settings, s)))
     async with asyncio.TaskGroup() as group:

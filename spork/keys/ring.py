@@ -72,6 +72,17 @@ class KeyRing:
                     await ring._open_kek(row)
         return ring
 
+    async def unlock(self, kind: Kind, passphrases: Passphrases) -> None:
+        """Opens a further kind, until `close`. Raises SporkError: WRONG_PASSPHRASE, CORRUPTED_KEY; then it stays shut."""
+        self._passphrases[kind] = passphrases
+        try:
+            for row in await self._records.keks():
+                if row.kind == kind and row.active:
+                    await self._open_kek(row)
+        except BaseException:
+            self.close(kind)
+            raise
+
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds whose passphrase this ring holds."""
