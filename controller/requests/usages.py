@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from spork.errors import Code, SporkError
 from spork.policy.issuer import Issuer
+from spork.x509.algorithms import Family
 from spork.x509.profile import Profile
 from spork.x509.profiles import (
     CLIENT_AUTH,
@@ -82,3 +83,15 @@ def profile_for(issuer: Issuer, words: Sequence[str], purposes: Iterable[str], s
         f"No profile of the issuer {issuer.label} asserts all of the usages that are asked for ({asked}); "
         f"it offers {', '.join(issuer.profiles)}.",
     )
+
+
+def usages_missing(profile: Profile, words: Sequence[str], family: Family) -> list[str]:
+    """The usages among the words that certificates of the profile do not assert for a key of the family."""
+    return [
+        word
+        for word in words
+        if _PURPOSES.get(word) not in profile.extended_key_usage
+        and _BITS.get(word) not in profile.key_usage
+        # Asked for by habit, as above: it means nothing for keys that cannot encipher keys.
+        and not (word == "key encipherment" and family != "rsa")
+    ]
