@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -12,12 +13,13 @@ from spork.errors import SporkError
 from spork.hierarchy.model import DeclaredIssuer
 from spork.hierarchy.positions import Path
 from spork.hierarchy.problems import Problems
-from spork.hierarchy.spec import ACMESpec, ExpressionSpec, IssuerSpec, NamesSpec
+from spork.hierarchy.spec import ACMESpec, ExpressionSpec, IssuerSpec, NamesSpec, TokenSpec
 from spork.hierarchy.values import MAX_VALIDITY_DAYS
 from spork.ids import AuthorityId, is_slug
 from spork.policy.expressions import MAX_EXPRESSIONS, check_expression
 from spork.policy.issuer import Expression, KeyPolicy, NamePolicy
 from spork.policy.patterns import check_pattern
+from spork.policy.tokendoor import AUDIENCE_PATTERN, DEFAULT_AUDIENCE, subject_fault, template_fault
 from spork.x509.algorithms import BY_NAME
 from spork.x509.authority import AuthorityKind, KeyMode
 from spork.x509.names import NameKind
@@ -170,17 +172,36 @@ def _patterns(spec: NamesSpec, path: Path, problems: Problems) -> dict[str, tupl
 def _protocols(
     spec: IssuerSpec, path: Path, authority: KnownAuthority | None, problems: Problems
 ) -> dict[str, dict[str, Any]]:
-    acme = spec.protocols.acme
-    if acme is None:
-        return {}
-    where = (*path, "protocols", "acme")
-    if authority is not None and authority.key_mode is not KeyMode.ONLINE:
-        problems.add(
-            where,
-            f"the key of {authority.id!r} is {authority.key_mode.value}, and a server can sign only with an online one.",
-        )
-    _check_acme(acme, where, problems)
-    return {"acme": acme.model_dump(exclude_none=True)}
+    found: dict[str, dict[str, Any]] = {}
+    for name, door in (("acme", spec.protocols.acme), ("token", spec.protocols.token)):
+        if door is None:
+            continue
+        where = (*path, "protocols", name)
+        if authority is not None and authority.key_mode is not KeyMode.ONLINE:
+            problems.add(
+                where,
+                f"the key of {authority.id!r} is {authority.key_mode.value}, and a server can sign only with an online one.",
+            )
+        if isinstance(door, ACMESpec):
+            _check_acme(door, where, problems)
+        else:
+            _check_token(door, where, problems)
+        found[name] = door.model_dump(exclude_none=True)
+    return found
+
+
+def _check_token(token: TokenSpec, path: Path, problems: Problems) -> None:
+    if not token.audiences:
+        problems.add((*path, "audiences"), f"at least one audience is needed; {DEFAULT_AUDIENCE!r} is the usual one.")
+    for index, audience in enumerate(token.audiences):
+        if re.fullmatch(AUDIENCE_PATTERN, audience) is None:
+            problems.add((*path, "audiences", index), "an audience is one word without blanks.")
+    for key, fault_of in (("subjects", subject_fault), ("names", template_fault)):
+        for index, text in enumerate(getattr(token, key)):
+            if (fault := fault_of(text)) is not None:
+                problems.add((*path, key, index), fault)
+    if bool(token.subjects) != bool(token.names):
+        problems.add(path, "subjects say which ServiceAccounts may come, names what they get; one needs the other.")
 
 
 def _check_acme(acme: ACMESpec, path: Path, problems: Problems) -> None:

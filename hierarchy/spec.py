@@ -113,8 +113,15 @@ class ACMESpec(_Table):
     caa_identities: list[str] = []
 
 
+class TokenSpec(_Table):
+    audiences: list[str] = ["spork-ca.org"]
+    subjects: list[str] = []
+    names: list[str] = []
+
+
 class ProtocolsSpec(_Table):
     acme: ACMESpec | None = None
+    token: TokenSpec | None = None
 
 
 class IssuerSpec(_Table):

@@ -178,6 +178,30 @@ REFUSALS = (
         {"spec/protocols/acme/termsOfService": "see below"},
         "not an http or https URL",
     ),
+    Refusal(
+        "a subject of tokens without a namespace",
+        "Issuer",
+        {"spec/protocols": {"token": {"subjects": ["web"], "names": ["{serviceaccount}.svc"]}}},
+        "A subject is namespace:serviceaccount",
+    ),
+    Refusal(
+        "a placeholder that could run into its neighbour",
+        "Issuer",
+        {"spec/protocols": {"token": {"subjects": ["*:*"], "names": ["{serviceaccount}-{namespace}.svc"]}}},
+        "A template is a name in which",
+    ),
+    Refusal(
+        "subjects of tokens without names",
+        "ClusterIssuer",
+        {"spec/protocols": {"token": {"subjects": ["*:*"]}}},
+        "one needs the other",
+    ),
+    Refusal(
+        "an audience with a blank",
+        "ClusterIssuer",
+        {"spec/protocols": {"token": {"audiences": ["a b"]}}},
+        "An audience is one word",
+    ),
     Refusal("namespaces allowed by nothing", "ClusterIssuer", {_ALLOWED: {}}, "needs names or matchLabels"),
     Refusal("a star beside a namespace", "ClusterIssuer", {_ALLOWED: {"names": ["*", "a"]}}, "mean nothing"),
     Refusal(
@@ -209,6 +233,31 @@ REFUSALS = (
         "Hierarchy",
         {f"{_POLICY}/crl/deltaInterval": "1h"},
         "Delta lists need an online key",
+    ),
+    Refusal(
+        "a request handed in for a key that is here",
+        "Hierarchy",
+        {f"{_POLICY}/requestRef": {"namespace": "pki", "name": "tls"}},
+        "requestRef hands in the request of a CA whose key is elsewhere",
+    ),
+    Refusal(
+        "a certificate in a namespace that can have no such name",
+        "Hierarchy",
+        {f"{_ROOT}/certificateRef": {"namespace": "PKI", "name": "root"}},
+        "The namespace is one by its name",
+    ),
+    Refusal(
+        "a certificate under a key that no object has",
+        "Hierarchy",
+        {f"{_ROOT}/certificateRef": {"namespace": "pki", "name": "root", "key": "a/b"}},
+        "A key has letters, digits",
+    ),
+    Refusal(
+        "a certificate in a Deployment",
+        "Hierarchy",
+        {f"{_ROOT}/certificateRef": {"kind": "Deployment", "namespace": "pki", "name": "root"}},
+        'supported values: "ConfigMap", "Secret"',
+        "'Deployment' is none of 'ConfigMap' or 'Secret'",
     ),
     Refusal(
         "an interval without a unit", "Hierarchy", {f"{_ROOT}/crl/interval": "24"}, "A duration is a number above 0"

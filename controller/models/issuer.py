@@ -26,6 +26,18 @@ from spork.controller.models.status import AGE, Status, Time, ready_columns
 from spork.hierarchy.issuers import CHALLENGES, RESERVED_NAMES
 from spork.hierarchy.values import MAX_VALIDITY_DAYS
 from spork.policy.expressions import MAX_EXPRESSIONS, MAX_LENGTH
+from spork.policy.tokendoor import (
+    AUDIENCE_PATTERN,
+    DEFAULT_AUDIENCE,
+    SUBJECT_PATTERN,
+    SUBJECT_RULE,
+    TEMPLATE_PATTERN,
+    TEMPLATE_RULE,
+)
+
+Audience = Annotated[str, Text(256, AUDIENCE_PATTERN, "An audience is one word without blanks.")]
+TokenSubject = Annotated[str, Text(320, SUBJECT_PATTERN, SUBJECT_RULE)]
+NameTemplate = Annotated[str, Text(512, TEMPLATE_PATTERN, TEMPLATE_RULE)]
 
 
 class NamePatterns(Table):
@@ -93,9 +105,39 @@ class ACMESettings(Table):
     caa_identities: list[DNSPattern] = listing("Domain names by which CAA records name this CA.", max_items=16)
 
 
+class TokenSettings(Table):
+    rules = (
+        Rule(
+            "(has(self.subjects) && self.subjects.size() > 0) == (has(self.names) && self.names.size() > 0)",
+            "subjects say which ServiceAccounts may come, names what they get; one needs the other.",
+            lambda token: bool(token.subjects) == bool(token.names),
+        ),
+    )
+    audiences: list[Audience] = Field(
+        default=[DEFAULT_AUDIENCE],
+        description="A ServiceAccount's token must be made for one of these.",
+        min_length=1,
+        max_length=8,
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    subjects: list[TokenSubject] = listing(
+        "The ServiceAccounts that may enrol, as namespace:serviceaccount; * stands for any characters. None: nobody.",
+        max_items=64,
+    )
+    names: list[NameTemplate] = listing(
+        "The names that a ServiceAccount may ask for, with {namespace} and {serviceaccount} for its own. The name policy "
+        "has to permit them, too.",
+        max_items=16,
+    )
+
+
 class Protocols(Table):
     acme: ACMESettings | None = Field(
         default=None, description="Opens the ACME door; it needs a CA with an online key. Left out: the door is shut."
+    )
+    token: TokenSettings | None = Field(
+        default=None,
+        description="Opens the door for ServiceAccount tokens and one-time tokens; it needs a CA with an online key.",
     )
 
 
