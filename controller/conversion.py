@@ -15,8 +15,8 @@ from spork.hierarchy.problems import HierarchyError, Problems, key_text
 from spork.hierarchy.spec import IssuerSpec
 from spork.ids import AuthorityId
 
-# What a resource has and a file has not: it is about namespaces, which a file knows nothing of.
-_NOT_IN_FILES = {"allowed_namespaces"}
+# What a resource has and a file has not: it is about namespaces and objects in them, which a file knows nothing of.
+_NOT_IN_FILES = {"allowed_namespaces", "certificate_ref", "request_ref"}
 
 
 def declared_hierarchy(resource: Hierarchy, *, oid_base: str = DEFAULT_OID_BASE) -> DeclaredHierarchy:

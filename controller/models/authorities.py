@@ -13,7 +13,9 @@ from spork.controller.models.names import (
     CommonName,
     Country,
     FileDuration,
+    SLUG_PATTERN,
     NameText,
+    ObjectName,
     PlainURL,
     ProfileName,
     Subtree,
@@ -112,6 +114,19 @@ class Limits(Table):
     )
 
 
+class HandedIn(Table):
+    """Where something lies that was made elsewhere."""
+
+    kind: Literal["ConfigMap", "Secret"] = Field(default="ConfigMap", description="What kind of object holds it.")
+    namespace: Annotated[str, Text(63, SLUG_PATTERN, "The namespace is one by its name.")] = Field(
+        description="The namespace of that object."
+    )
+    name: ObjectName = Field(description="The name of that object.")
+    key: Annotated[str, Text(253, r"[-._a-zA-Z0-9]+", "A key has letters, digits, hyphens, dots and underscores.")] = (
+        Field(default="tls.crt", description="The key in its data, under which the PEM text stands.")
+    )
+
+
 class Authority(Limits):
     """One CA. Its name under an id never changes: another name is another CA."""
 
@@ -136,6 +151,11 @@ class Authority(Limits):
             "!has(self.crl) || !has(self.crl.deltaInterval) || self.keyMode == 'online'",
             "Delta lists need an online key: set keyMode to online or leave crl.deltaInterval out.",
             lambda ca: ca.crl.delta_interval is None or ca.key_mode == "online",
+        ),
+        Rule(
+            "!has(self.requestRef) || self.keyMode == 'offline'",
+            "requestRef hands in the request of a CA whose key is elsewhere: set keyMode to offline or leave requestRef out.",
+            lambda ca: ca.request_ref is None or ca.key_mode == "offline",
         ),
     )
     change_rules: ClassVar[tuple[ChangeRule, ...]] = (
@@ -188,6 +208,14 @@ class Authority(Limits):
     crl: CRLSchedule = Field(default=CRLSchedule(), description="When its revocation lists are made.")
     profiles: list[ProfileName] = listing(
         "The profiles that issuers on this CA may offer; none named: all.", max_items=16
+    )
+    certificate_ref: HandedIn | None = Field(
+        default=None,
+        description="Where its certificate lies once it was signed elsewhere: of an offline root, or of a CA below an offline one.",
+    )
+    request_ref: HandedIn | None = Field(
+        default=None,
+        description="Where the request lies of an offline CA that is to be signed by a CA whose key is here.",
     )
 
 

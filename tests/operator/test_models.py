@@ -151,12 +151,15 @@ def test_any_text_is_read_or_refused_in_sentences(text: str) -> None:
         load_manifests(text)
 
 
+_REFS = {"certificate_ref", "request_ref"}
+
+
 @pytest.mark.parametrize(
     ("resource", "file", "own"),
     [
-        (authorities.Authority, spec.AuthoritySpec, set()),
-        (authorities.IssuingAuthority, spec.IssuingSpec, {"allowed_namespaces"}),
-        (authorities.PolicyAuthority, spec.PolicySpec, set()),
+        (authorities.Authority, spec.AuthoritySpec, _REFS),
+        (authorities.IssuingAuthority, spec.IssuingSpec, {"allowed_namespaces", *_REFS}),
+        (authorities.PolicyAuthority, spec.PolicySpec, _REFS),
         (authorities.CrossCertificate, spec.CrossSpec, set()),
         (authorities.CRLSchedule, spec.CRLSpec, set()),
         (issuer.ACMESettings, spec.ACMESpec, set()),
