@@ -39,6 +39,9 @@ def admitted(item: Object, old: Object | None) -> dict[str, Any]:
         _check_resource(new, ref, old)
     elif ref.kind in ("Secret", "ConfigMap"):
         _check_data(new, ref, old)
+    elif ref.kind == "Namespace":
+        labels = new["metadata"].get("labels") or {}
+        new["metadata"]["labels"] = {**labels, "kubernetes.io/metadata.name": ref.name}
     return new
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -39,19 +40,73 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def load_manifests(text: str, name: str = "manifest.yaml") -> list[Resource]:
-    """The objects of a YAML text, which may hold several documents. Raises ManifestError with every fault."""
-    if len(text.encode()) > MAX_TEXT_OCTETS:
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a YAML text as plain values, and where its keys stand."""
+
+    values: Any
+    name: str
+    """Of the file, for sentences."""
+    lines: Mapping[Path, int]
+
+    @property
+    def place(self) -> str:
+        """`file:line` of its first key."""
+        line = min(self.lines.values(), default=0)
+        return f"{self.name}:{line}" if line else self.name
+
+    def fault(self, path: Path, sentence: str) -> str:
+        """A sentence about what stands at the path, with file, line and key."""
+        line = next((self.lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.lines), None)
+        where = f"{self.name}:{line}" if line else self.name
+        return f"{where}: {key_text(path)}: {sentence}" if path else f"{where}: {sentence}"
+
+    def resource(self) -> Resource:
+        """Checked by its model. Raises ManifestError with every fault."""
+        faults: list[str] = []
+        found = _resource(self.values, self.lines, self.name, faults)
+        if found is None:
+            raise ManifestError(faults)
+        return found
+
+    def items(self) -> list[Document]:
+        """Of a `v1` List, what is in it; of everything else, itself."""
+        values = self.values
+        if not isinstance(values, dict) or (values.get("apiVersion"), values.get("kind")) != ("v1", "List"):
+            return [self]
+        listed = values.get("items") or []
+        if not isinstance(listed, list):
+            raise ManifestError([f"{self.place}: items: a list is expected."])
+        return [Document(one, self.name, self._below("items", index)) for index, one in enumerate(listed)]
+
+    def _below(self, *path: str | int) -> dict[Path, int]:
+        return {key[len(path) :]: line for key, line in self.lines.items() if key[: len(path)] == path}
+
+
+def load_documents(text: str, name: str = "manifest.yaml") -> list[Document]:
+    """The documents of a YAML text, of whatever kind. Raises ManifestError where it is no YAML or more than its size tells."""
+    if len(text.encode("utf-8", "replace")) > MAX_TEXT_OCTETS:
         raise ManifestError([f"{name}: is larger than {MAX_TEXT_OCTETS} octets, too large for a manifest."])
     faults: list[str] = []
     found = []
     try:
-        for values, lines in _documents(text, name, faults):
-            resource = _resource(values, lines, name, faults)
-            if resource is not None:
-                found.append(resource)
-    except (yaml.YAMLError, ValueError) as error:
+        found = [Document(values, name, lines) for values, lines in _documents(text, name, faults)]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         faults.append(_syntax(error, name))
+    if faults:
+        raise ManifestError(faults)
+    return found
+
+
+def load_manifests(text: str, name: str = "manifest.yaml") -> list[Resource]:
+    """The objects of a YAML text, which may hold several documents. Raises ManifestError with every fault."""
+    faults: list[str] = []
+    found = []
+    for document in load_documents(text, name):
+        try:
+            found.append(document.resource())
+        except ManifestError as error:
+            faults += error.lines
     if faults:
         raise ManifestError(faults)
     return found
@@ -120,11 +175,11 @@ def _note_lines(node: yaml.Node, path: Path, lines: dict[Path, int], name: str, 
             _note_lines(value, (*path, index), lines, name, faults)
 
 
-def _resource(values: Any, lines: dict[Path, int], name: str, faults: list[str]) -> Resource | None:
+def _resource(values: Any, lines: Mapping[Path, int], name: str, faults: list[str]) -> Resource | None:
+    document = Document(values, name, lines)
+
     def fault(path: Path, sentence: str) -> None:
-        line = next((lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in lines), None)
-        where = f"{name}:{line}" if line else name
-        faults.append(f"{where}: {key_text(path)}: {sentence}" if path else f"{where}: {sentence}")
+        faults.append(document.fault(path, sentence))
 
     if not isinstance(values, dict):
         fault((), "an object with apiVersion, kind, metadata and spec is expected.")
