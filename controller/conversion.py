@@ -8,7 +8,7 @@ from typing import Any
 
 from spork.controller.models import ClusterIssuer, Hierarchy, Issuer, Resource
 from spork.hierarchy.issuers import KnownAuthority, declared_issuers
-from spork.hierarchy.load import DEFAULT_OID_BASE, load_values
+from spork.hierarchy.load import DEFAULT_OID_BASE, load_declaration
 from spork.hierarchy.model import DeclaredIssuer
 from spork.hierarchy.model import Hierarchy as DeclaredHierarchy
 from spork.hierarchy.problems import HierarchyError, Problems, key_text
@@ -21,12 +21,14 @@ _NOT_IN_FILES = {"allowed_namespaces", "certificate_ref", "request_ref"}
 
 def declared_hierarchy(resource: Hierarchy, *, oid_base: str = DEFAULT_OID_BASE) -> DeclaredHierarchy:
     """The tree that the resource declares. Raises HierarchyError with every fault that its schema cannot see."""
-    values = _without(resource.spec.model_dump(exclude_unset=True))
-    problems = Problems()
-    hierarchy = load_values(values, problems, oid_base=oid_base)
-    if hierarchy is None:
-        raise _error(resource, problems)
-    return hierarchy
+    name = resource.metadata.name
+    return load_declaration(file_values(resource), f"Hierarchy/{name}", name=f"Hierarchy {name}", oid_base=oid_base)
+
+
+def file_values(resource: Hierarchy) -> dict[str, Any]:
+    """The tree as plain values with the keys of a file, such as a signer can read."""
+    values: dict[str, Any] = _without(resource.spec.model_dump(exclude_unset=True))
+    return values
 
 
 def declared_issuer(resource: Issuer | ClusterIssuer, tree: Mapping[AuthorityId, KnownAuthority]) -> DeclaredIssuer:

@@ -36,7 +36,9 @@ PROFILE_NOT_ALLOWED = Reason("ProfileNotAllowed", "The CA does not offer a profi
 NAMESPACE_NOT_ALLOWED = Reason("NamespaceNotAllowed", "The owner has not granted this to the namespace.")
 ISSUER_MISSING = Reason("IssuerMissing", "The issuer that issuerRef names does not exist.")
 ISSUER_NOT_READY = Reason("IssuerNotReady", "The issuer is not ready; its own conditions say why.")
-LIVE_CERTIFICATES = Reason("LiveCertificates", "Certificates are alive; its deletion waits until they are not, or it is confirmed.")
+LIVE_CERTIFICATES = Reason(
+    "LiveCertificates", "Certificates are alive; its deletion waits until they are not, or it is confirmed."
+)
 
 # Requests of other APIs. The first four are cert-manager's own words.
 PENDING = Reason("Pending", "The request waits; it is tried again.")
@@ -60,7 +62,9 @@ SECRET_NAME_TAKEN = Reason("SecretNameTaken", "Another Certificate has the same 
 SECRET_MISSING = Reason("SecretMissing", "The Secret does not exist.")
 SECRET_DAMAGED = Reason("SecretDamaged", "The Secret lacks a readable key or certificate.")
 KEY_MISMATCH = Reason("KeyMismatch", "The private key in the Secret is not that of the certificate.")
-CERTIFICATE_REPLACED = Reason("CertificateReplaced", "The certificate in the Secret is not the one that was issued for it.")
+CERTIFICATE_REPLACED = Reason(
+    "CertificateReplaced", "The certificate in the Secret is not the one that was issued for it."
+)
 CA_CHANGED = Reason("CAChanged", "The certificate is not signed by the present key of the issuer's CA.")
 ISSUER_CHANGED = Reason("IssuerChanged", "The certificate was issued through another issuer.")
 NAMES_CHANGED = Reason("NamesChanged", "The names in the certificate are not those of the spec.")
@@ -87,3 +91,24 @@ SECRET_RESTORED = Reason("SecretRestored", "The Secret was written again with th
 REVOKED_ON_DELETION = Reason("RevokedOnDeletion", "Its certificates were revoked, as deletionPolicy asks for.")
 HELD_ON_DELETION = Reason("HeldOnDeletion", "Its certificates are on hold, as deletionPolicy asks for.")
 HOLD_RELEASED = Reason("HoldReleased", "The Certificate has come back, and its hold was released.")
+
+# Hierarchy
+TREE_READY = Reason("Ready", "Every CA of the tree is there.")
+FORBIDDEN_CHANGE = Reason("ForbiddenChange", "The spec asks for what must not change.")
+NEW_KEY_NEEDED = Reason(
+    "NewKeyNeeded", "A change needs a new key for a CA, which is not supported yet; declare a new CA."
+)
+NEEDS_APPROVAL = Reason("NeedsApproval", "The plan in status.plan is carried out when it is approved.")
+WAITING_FOR_SIGNER = Reason("WaitingForSigner", "The plan is with the signer.")
+WAITING_FOR_SEALED_KEYS = Reason("WaitingForSealedKeys", "The plan needs keys that are sealed.")
+SIGNER_FAILED = Reason("SignerFailed", "The plan could not be carried out; it is tried again.")
+WAITING_FOR_OFFLINE_CA = Reason("WaitingForOfflineCA", "Somebody elsewhere has to sign; see status.authorities.")
+CA_OUT_OF_SERVICE = Reason("CAOutOfService", "A CA of the tree has expired or was revoked.")
+IN_SYNC = Reason("InSync", "The certificates that are served are those that are declared.")
+DRIFT = Reason("Drift", "What is served or stored is not what is declared.")
+NOT_CHECKED = Reason("NotChecked", "The status address cannot be reached from here, so that nothing was compared.")
+CRLS_FRESH = Reason("Fresh", "Every CA has a revocation list that is valid.")
+CRLS_STALE = Reason("Stale", "A CA has no revocation list that is valid.")
+
+# Ceremony
+NOT_HELD_HERE = Reason("NotHeldYet", "This version does not hold ceremonies; nothing of it is done.")

@@ -32,6 +32,9 @@ INSERT INTO job (kind, subject, payload) VALUES (%(kind)s, %(subject)s, %(payloa
 ON CONFLICT (kind, subject) DO UPDATE SET run_at = now(), last_error = NULL
  WHERE job.run_at = 'infinity'
 """
+_WITHDRAW: LiteralString = """
+DELETE FROM job WHERE kind IN ('build', 'build-sealed') AND subject = %s AND (lease_until IS NULL OR lease_until <= now())
+"""
 _STATE: LiteralString = """
 SELECT kind = 'build-sealed' AS sealed, payload ->> 'plan_hash' AS plan_hash, last_error,
        coalesce(lease_until > now(), false) AS running, run_at < 'infinity' AS pending
@@ -124,6 +127,10 @@ class BuildRequests:
         cursor = await self._database.execute(_STATE, [subject], row_factory=class_row(BuildState))
         state: BuildState | None = await cursor.fetchone()
         return state
+
+    async def withdraw(self, subject: str) -> None:
+        """Takes back what was asked for, unless somebody is at work on it. Nothing is built of what is not wanted any more."""
+        await self._database.execute(_WITHDRAW, [subject])
 
     async def waiting(self, *kinds: str) -> int:
         """How many jobs of these kinds wait or run."""

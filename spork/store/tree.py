@@ -106,9 +106,9 @@ class TreeRecords:
                 if not connection.closed:
                     await connection.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
 
-    async def read_tree(self) -> TreeState:
-        """All CAs but the management CA, cross-certificates and issuers, of one snapshot."""
-        return await read_tree(self._database)
+    async def read_tree(self, *, counts: bool = True) -> TreeState:
+        """All CAs but the management CA, cross-certificates and issuers, of one snapshot. See `tree_state.read_tree`."""
+        return await read_tree(self._database, counts=counts)
 
     async def unused_key(
         self, authority_id: AuthorityId, algorithm: str, kind: Literal["online", "sealed"]
