@@ -11,7 +11,6 @@ from typing import Any, Literal
 from spork.controller.cluster import (
     FIELD_MANAGER,
     KINDS,
-    Attributes,
     Change,
     Cluster,
     Conflict,
@@ -19,8 +18,6 @@ from spork.controller.cluster import (
     Object,
     Ref,
     Refused,
-    Reviews,
-    Unreachable,
 )
 from spork.controller.kubernetes import paths
 from spork.controller.kubernetes.connection import APPLY_PATCH, MERGE_PATCH, Connection, connect
@@ -33,7 +30,6 @@ _MANAGED = {"fieldManager": FIELD_MANAGER}
 _FORCED = {**_MANAGED, "force": "true"}
 _SERVER_SET = ("resourceVersion", "managedFields", "creationTimestamp", "generation", "selfLink")
 _STATUS_TRIES = 4
-_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _FLUSH_S = 2.0
 
 
@@ -207,32 +203,10 @@ class KubernetesCluster:
     def _path(self, kind: Kind, ref: Ref) -> str:
         return paths.one(kind, ref, self._served(kind))
 
-    # Events and reviews
+    # Events
 
     async def report(self, item: Object, reason: str, message: str, *, warning: bool = False) -> None:
         self._events.add(item, reason, message, warning)
-
-    async def may(self, user: Mapping[str, Any], attributes: Attributes) -> bool:
-        spec = {
-            "user": user.get("username", ""),
-            "uid": user.get("uid", ""),
-            "groups": user.get("groups") or [],
-            "extra": user.get("extra") or {},
-            "resourceAttributes": {
-                "verb": attributes.verb,
-                "group": attributes.group,
-                "resource": attributes.resource,
-                "namespace": attributes.namespace,
-                "name": attributes.name,
-            },
-        }
-        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {}, "spec": spec}
-        ref = Ref("SubjectAccessReview", "", "")
-        status = (await self.connection.request("POST", _REVIEWS, ref, body=body)).get("status") or {}
-        allowed: bool = status.get("allowed") is True and status.get("denied") is not True
-        if not allowed and status.get("evaluationError"):
-            raise Unreachable("The authorizer of the API server could not decide.")
-        return allowed
 
     # Life
 
@@ -271,5 +245,4 @@ async def open_cluster(
         await connection.close()
 
 
-_cluster: type[Cluster] = KubernetesCluster
-_reviews: type[Reviews] = KubernetesCluster
+_: type[Cluster] = KubernetesCluster  # The port, checked by the type checker.
