@@ -17,6 +17,7 @@ from spork.cli.lazy import LazyCommand, LazyGroup
 COMMANDS = {
     "up": LazyCommand("spork.cli.up:up", "Run everything on this machine from a folder of declarations."),
     "serve": LazyCommand("spork.cli.serve:serve", "Run the HTTP doors and their workers."),
+    "controller": LazyCommand("spork.cli.controller:controller", "Run the operator of a Kubernetes cluster."),
     "migrate": LazyCommand("spork.cli.migrate:migrate", "Bring the database schema up to this version."),
     "pki": LazyCommand("spork.cli.pki:pki", "Validate, preview and build the declared hierarchy."),
     "cert": LazyCommand("spork.cli.cert:cert", "Issue, list, show, export and renew certificates."),
