@@ -194,7 +194,7 @@ def test_an_exported_file_is_a_resource_that_declares_the_same_tree(preset: Path
     text = preset.read_text()
     resource = load_object(hierarchy_resource(text, preset.name, "main"))
     assert isinstance(resource, Hierarchy)
-    assert declared_hierarchy(resource) == load_text(text, preset.name)
+    assert declared_hierarchy(resource) == load_text(text, preset.name).of("Hierarchy/main")
 
 
 def test_what_the_schema_cannot_see_is_found_by_the_tree() -> None:
