@@ -12,10 +12,12 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from operator_world import Cluster
+from shipped_world import install
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BUILT = _ROOT / "build" / "kube-assets"
@@ -54,13 +56,11 @@ def kube_assets() -> Path:
     return _unpacked(archives[-1])
 
 
-@pytest.fixture(scope="session")
-def empty_kube(kube_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane as it starts, stopped at the end of the session."""
-    folder = tmp_path_factory.mktemp("kube")
+@contextmanager
+def _running(assets: Path, folder: Path, **environment: str) -> Iterator[Cluster]:
     process = subprocess.Popen(
         [_ROOT / "scripts" / "kube-up", folder],
-        env={**os.environ, "KUBEBUILDER_ASSETS": str(kube_assets)},
+        env={**os.environ, "KUBEBUILDER_ASSETS": str(assets), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -69,10 +69,30 @@ def empty_kube(kube_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("ready"), f"the control plane does not start: {line}{process.stdout.read()}"
-        yield Cluster(kube_assets / "kubectl", folder / "kubeconfig")
+        yield Cluster(assets / "kubectl", folder / "kubeconfig")
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def empty_kube(kube_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane as it starts, stopped at the end of the session."""
+    with _running(kube_assets, tmp_path_factory.mktemp("kube")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def shipped_kube(kube_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane of its own with crds/ and manifests/base, whose controllers have identities as on a real cluster.
+
+    Apart from `kube`, because the admission policies would look at what every other test does.
+    """
+    folder = tmp_path_factory.mktemp("shipped")
+    flags = "--use-service-account-credentials --controllers=clusterrole-aggregation-controller"
+    with _running(kube_assets, folder, KUBE_CONTROLLER_MANAGER_FLAGS=flags) as cluster:
+        install(cluster)
+        yield cluster
 
 
 @pytest.fixture(scope="session")
