@@ -110,10 +110,10 @@ def stop_on_signals() -> asyncio.Event:
 
 
 async def abandon_expired(services: Services, stop: asyncio.Event) -> None:
-    """Closes reservations whose lease has run out, so that their serials are shown as revoked."""
+    """Closes reservations whose lease has run out; where a signature may exist, their serials are shown as revoked."""
     while not stop.is_set():
         if count := await services.ledger.abandon_expired():
-            log.warning("reservations were never recorded and are now revoked", count=count)
+            log.warning("reservations were never recorded and are now closed", count=count)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), _ABANDON_S)
 

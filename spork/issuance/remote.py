@@ -12,7 +12,8 @@ signer that is restarted must fit into it. When a signer claims the job it takes
   request finds the certificate (idempotency key), or joins the reservation while it is still open.
 - signer, after the claim or the signature: its job lease ends (`signing.JOB_LEASE_S`) before the lease of the reservation does;
   another signer claims the row, whose lease gets a new id, and signs the same octets. What the first one signed was in its memory
-  only. If nobody takes over in time, the reservation ends as abandoned, and so does its job.
+  only. If nobody takes over in time, the reservation ends as abandoned and revoked, and its job with it.
+- no signer at all: the reservation ends as abandoned, but not as revoked, since no signer has ever had it.
 - signer, in the middle of recording: certificates, audit events and the end of the jobs are one transaction.
 - the database, after a claim: the claim waited for the disk, so that no claim is forgotten while its signature may exist.
 """
@@ -49,15 +50,12 @@ class RemoteIssuing:
         decide: Decide,
         *,
         serials: Callable[[], Serial] = new_serial,
-        wake: Callable[[], None] = lambda: None,
     ) -> None:
-        """`wake` is called after each reservation, for a signer in the same process."""
         self._ledger = ledger
         self._authorities = authorities
         self._clock = clock
         self._rules = decide
         self._serials = serials
-        self._wake = wake
         self._poller = _Poller(ledger)
 
     async def issue(self, request: IssuanceRequest, *, wait_s: float = 5.0) -> Recorded | None:
@@ -81,7 +79,6 @@ class RemoteIssuing:
         reserved = await self._ledger.request(replace(reservation, for_signer=True))
         if isinstance(reserved, Recorded):
             return reserved
-        self._wake()
         return _answer(await self._poller.outcome(reserved, wait_s))
 
 

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import structlog
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 
 from spork.errors import Code, ConfigurationError, SporkError
@@ -45,6 +46,15 @@ _SMALLEST_BATCH = 8
 _BATCH_S = 5.0
 """How long a batch may take, from experience: slow algorithms make the batches small."""
 _TRIES = 5
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+    Warning,
+)
 _WORTH_ANOTHER_TRY = frozenset({Code.KEY_UNAVAILABLE, Code.WRONG_PASSPHRASE, Code.CORRUPTED_KEY, Code.INTERNAL})
 
 
@@ -111,6 +121,9 @@ class CertificateSigner:
                 if error.code not in _WORTH_ANOTHER_TRY or task.attempts >= _TRIES:
                     refused.append(Refused(task, error))
                 log.warning("not signed", certificate=task.certificate_id, code=error.code.value, detail=error.detail)
+            except Exception:
+                # One row that nobody foresaw must not take the others of its batch with it. It is tried again, then given up.
+                log.exception("a certificate could not be signed", certificate=task.certificate_id)
             # The doors of this process are served in between.
             await asyncio.sleep(0)
         return done, refused
@@ -168,7 +181,7 @@ def proposal_from(task: SigningTask, authority: Authority, issuer: Issuer, ca_sp
         certificate = parsed(CertificateTBS(task.tbs), authority)
         proposal = _read(task, certificate, authority, issuer, profile, ca_spkis)
         again = tbs_of(proposal, certificate.serial_number, authority.algorithm).der
-    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except _UNREADABLE as error:
         raise SporkError(Code.MALFORMED, "The reserved certificate cannot be read.") from error
     if again != task.tbs:
         raise SporkError(Code.MALFORMED, "The reserved certificate is not what its profile and its CA make of it.")

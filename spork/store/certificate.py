@@ -77,7 +77,9 @@ SELECT false AS new, *, false AS expired, NULL::int AS retry_after_s FROM record
 """
 
 # A serial whose lease ran out may have been signed by a process that died before it could say so. It is closed as revoked, with
-# no reason given, in the statement that makes its key free for a new serial.
+# no reason given, in the statement that makes its key free for a new serial. Only where no signer has ever claimed its job there
+# can be no signature, and no list has to carry it: a signer that is away for a day must not fill the CRL. A claim waits for the
+# disk and takes the row's lease, so what is seen here of a job whose row is locked is the truth.
 _ABANDON: LiteralString = """
 WITH expired AS (
     UPDATE certificate SET state = 'abandoned', lease_id = NULL, lease_until = NULL
@@ -85,13 +87,17 @@ WITH expired AS (
                      FOR NO KEY UPDATE {locked})
        AND state = 'reserved'
     RETURNING id, authority_id, generation, crl_shard, serial, not_after),
+unclaimed AS (
+    SELECT expired.id FROM expired JOIN job ON job.kind = 'sign' AND job.subject = expired.id::text AND job.attempts = 0),
+doubtful AS (
+    SELECT * FROM expired WHERE id NOT IN (SELECT id FROM unclaimed)),
 moved AS (
     UPDATE authority SET status_version = status_version + 1
-     WHERE id IN (SELECT authority_id FROM expired) RETURNING id, status_version),
+     WHERE id IN (SELECT authority_id FROM doubtful) RETURNING id, status_version),
 revoked AS (
     INSERT INTO revocation (certificate_id, authority_id, generation, crl_shard, serial, reason, revoked_at, not_after, version)
-    SELECT expired.id, authority_id, generation, crl_shard, serial, 0, date_trunc('second', now()), not_after, status_version
-      FROM expired JOIN moved ON moved.id = expired.authority_id
+    SELECT doubtful.id, authority_id, generation, crl_shard, serial, 0, date_trunc('second', now()), not_after, status_version
+      FROM doubtful JOIN moved ON moved.id = doubtful.authority_id
     ON CONFLICT (certificate_id) DO UPDATE
        SET reason = 0, revoked_at = excluded.revoked_at, released_at = NULL, version = excluded.version
      WHERE revocation.released_at IS NOT NULL OR revocation.reason = 6),
@@ -104,9 +110,8 @@ audited AS (
 closed AS (
     DELETE FROM job WHERE id IN (SELECT job.id FROM job JOIN expired ON job.subject = expired.id::text
                                   WHERE job.kind = 'sign' FOR UPDATE OF job SKIP LOCKED))
-SELECT (SELECT count(*) FROM expired WHERE authority_id = moved.id) AS number,
-       pg_notify('spork_status', moved.id || ':' || moved.status_version)
-  FROM moved
+SELECT (SELECT count(*) FROM expired) AS number,
+       (SELECT count(pg_notify('spork_status', moved.id || ':' || moved.status_version)) FROM moved)
 """
 _ABANDON_ONE: LiteralString = _ABANDON.format(which="id = %(id)s", locked="")
 # One bulk run at a time and without waiting for rows in other hands: so it never deadlocks over two authorities.

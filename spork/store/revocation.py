@@ -104,7 +104,8 @@ class CertificateStatus:
     """What is known of one serial."""
 
     state: str
-    """reserved, issued or abandoned. Only an issued one may be called good; an abandoned one always has a reason below."""
+    """reserved, issued or abandoned. Only an issued one may be called good. An abandoned one has a reason below, except where
+    nobody has ever tried to sign it."""
     generation: int
     not_after: datetime
     reason: int | None
