@@ -105,7 +105,7 @@ class _Walk:
                 if wanted:
                     self._faults.append(f"{shown}: is a link that leads nowhere.")
                 return
-            if not real.startswith(self._root + os.sep):
+            if real != self._root and not real.startswith(os.path.join(self._root, "")):
                 if wanted or os.path.isdir(real):
                     self._faults.append(f"{shown}: is a link that leads out of the folder, and is not followed.")
                 return
