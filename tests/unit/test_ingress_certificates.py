@@ -256,7 +256,7 @@ async def test_hosts_that_are_addresses_become_addresses(cluster: ClusterOfIngre
         (OURS | {"cert-manager.io/ip-sans": "999.0.0.1"}, "ipAddresses"),
         (OURS | {"cert-manager.io/email-sans": "nobody"}, "emailAddresses"),
         (OURS | {"cert-manager.io/subject-countries": "Germany"}, "countries"),
-        (OURS | {"cert-manager.io/subject-organizations": 'a "b'}, "organizations"),
+        (OURS | {"cert-manager.io/subject-organizations": '"a'}, "one line"),
         (OURS | {"cert-manager.io/subject-organizations": "a\nb"}, "one line"),
         (OURS | {"cert-manager.io/common-name": "other.example.com"}, "commonName"),
         (OURS | {"cert-manager.io/secret-template": "{"}, "JSON"),
