@@ -1,4 +1,5 @@
-"""The loops behind the status address: revocation lists that are due, responder certificates at half of their life, the outbox.
+"""The loops behind the status address: revocation lists that are due, responder certificates at half of their life, the outbox,
+and holds whose grace has passed.
 
 The outbox holds what must follow a revocation. Lists are also found to be due without it; a message only hurries.
 """
@@ -12,6 +13,7 @@ import structlog
 
 from spork.api.crl import schedule
 from spork.api.ocsp.signing import renew_responders
+from spork.api.status.holds import make_holds_final
 from spork.errors import SporkError
 from spork.services import Services
 from spork.store.outbox import Outbox
@@ -23,6 +25,8 @@ _RENEWAL_TICK_S = 5.0
 _FIRST_TICKS_S = 1.0
 _OUTBOX_TICK_S = 1.0
 _OUTBOX_LIMIT = 200
+_HOLDS_TICK_S = 10.0
+"""A grace is days; what waits for its end can wait ten seconds more."""
 
 
 async def run(services: Services, stop: asyncio.Event) -> None:
@@ -31,6 +35,7 @@ async def run(services: Services, stop: asyncio.Event) -> None:
         group.create_task(schedule.run(services, stop))
         group.create_task(_renew(services, stop))
         group.create_task(_deliver(services, stop))
+        group.create_task(_make_holds_final(services, stop))
 
 
 async def _renew(services: Services, stop: asyncio.Event) -> None:
@@ -62,6 +67,18 @@ async def _deliver(services: Services, stop: asyncio.Event) -> None:
             log.warning("the outbox could not be read", reason=error.detail)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_OUTBOX_TICK_S):
+                await stop.wait()
+
+
+async def _make_holds_final(services: Services, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            while await make_holds_final(services):
+                pass
+        except SporkError as error:
+            log.warning("holds whose grace has passed could not be read", reason=error.detail)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HOLDS_TICK_S):
                 await stop.wait()
 
 

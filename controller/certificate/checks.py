@@ -5,7 +5,7 @@ The same list answers both "must it be issued anew?" and "is it ready?".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -226,6 +226,6 @@ def _serial(target: Stored) -> str:
     return serial_text(target.leaf.serial_number) if target.leaf is not None else ""
 
 
-def _listed(names: list[object]) -> str:
+def _listed(names: Sequence[object]) -> str:
     shown = ", ".join(str(name) for name in names[:5])
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

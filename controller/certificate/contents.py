@@ -90,8 +90,8 @@ def secret_is_as_written(snapshot: Snapshot) -> Finding | None:
     if target is None or target.leaf is None or wanted is None:
         return None
     item = target.item
-    for key, value in _certificates(target.leaf, wanted.authority).items():
-        if octets(item, key) != value:
+    for key, due in _certificates(target.leaf, wanted.authority).items():
+        if octets(item, key) != due:
             return Finding(reasons.SECRET_EDITED, f"{key} in the Secret is not as it should be.")
     expected = _annotations(snapshot, wanted, wanted.authority, target.revision)
     missing = [f"annotation {key}" for key, value in expected.items() if target.said(key) != value]
@@ -167,7 +167,8 @@ def _stores(snapshot: Snapshot, contents: Contents, leaf: x509.Certificate) -> d
     if asked is None or contents.password is None:
         return {}
     between, root = chain_of(contents.authority)
-    password, stores = contents.password.value, {}
+    password = contents.password.value
+    stores: dict[str, bytes] = {}
     if asked.create:
         stores["keystore.p12"] = key_store(snapshot.owner.name, contents.key, leaf, between, password, asked.profile)
     if asked.trust_store:

@@ -52,8 +52,8 @@ _RESTORABLE = frozenset(
 """What somebody may have done to the Secret alone: its key may still be the one that the right certificate is for."""
 
 
-def decide(snapshot: Snapshot, now: datetime) -> Decision:
-    """What has to be done about one Certificate now."""
+def decide(snapshot: Snapshot, now: datetime, *, restorable: bool = True) -> Decision:
+    """What has to be done about one Certificate now; with `restorable` False after a RESTORE has found nothing to restore."""
     if (stranger := _whose(snapshot)) is not None:
         return Decision(Action.WAIT, stranger, stranger)
     found = [(check, finding) for check in CHECKS if (finding := check.find(snapshot, now)) is not None]
@@ -62,7 +62,7 @@ def decide(snapshot: Snapshot, now: datetime) -> Decision:
     held = next((finding for _, finding in found if finding.reason is reasons.CERTIFICATE_ON_HOLD), None)
     if not wrong:
         return _written(snapshot, unready)
-    return Decision(*_mending(snapshot, wrong[0], held, now), unready)
+    return Decision(*_mending(snapshot, wrong[0], held, now, restorable), unready)
 
 
 def _written(snapshot: Snapshot, unready: Finding | None) -> Decision:
@@ -74,12 +74,14 @@ def _written(snapshot: Snapshot, unready: Finding | None) -> Decision:
     return Decision(Action.REWRITE, edited, unready)
 
 
-def _mending(snapshot: Snapshot, why: Finding, held: Finding | None, now: datetime) -> tuple[Action, Finding]:
+def _mending(
+    snapshot: Snapshot, why: Finding, held: Finding | None, now: datetime, restorable: bool
+) -> tuple[Action, Finding]:
     obstacle = held or snapshot.obstacle
     if obstacle is not None:
         return Action.WAIT, obstacle
     key = snapshot.target.key_spki if snapshot.target is not None else None
-    if why.reason in _RESTORABLE and key is not None and snapshot.revision:
+    if restorable and why.reason in _RESTORABLE and key is not None and snapshot.revision:
         return Action.RESTORE, why
     if (until := back_off_until(snapshot)) is not None and now < until:
         return Action.BACK_OFF, why

@@ -63,7 +63,9 @@ class Index:
         yield change.ref
         # Who waits for the name of a Secret hears that its owner has gone, or wants another one.
         for item in (change.old, change.new):
-            if item is not None and (change.old is None or change.new is None or _spec(change.old) != _spec(change.new)):
+            if item is not None and (
+                change.old is None or change.new is None or _spec(change.old) != _spec(change.new)
+            ):
                 yield from self.with_secret(change.ref.namespace, str(_spec(item).get("secretName")))
 
     def _after_secret(self, change: Change) -> Iterator[Ref]:
@@ -129,7 +131,7 @@ def _issuer_facts(item: Object | None) -> object:
     if item is None:
         return None
     status, metadata = _mapping(item.get("status")), item["metadata"]
-    ready = next((one for one in status.get("conditions") or () if one.get("type") == "Ready"), {})
+    ready: Mapping[str, Any] = next((one for one in status.get("conditions") or () if one.get("type") == "Ready"), {})
     said = (ready.get("status"), ready.get("reason"), ready.get("observedGeneration"))
     return metadata["uid"], metadata.get("generation"), metadata.get("deletionTimestamp"), said, status.get("notAfter")
 

@@ -87,7 +87,9 @@ class Reader:
         alive.append(item)
         owner = (target["metadata"].get("annotations") or {}).get(marks.CERTIFICATE_NAME) if target else None
         written_for = [one for one in alive if one["metadata"]["name"] == owner]
-        first = min(written_for or alive, key=lambda one: (one["metadata"]["creationTimestamp"], one["metadata"]["uid"]))
+        first = min(
+            written_for or alive, key=lambda one: (one["metadata"]["creationTimestamp"], one["metadata"]["uid"])
+        )
         name: str = first["metadata"]["name"]
         return None if name == item["metadata"]["name"] else name
 

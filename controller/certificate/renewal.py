@@ -37,4 +37,5 @@ _LONGEST_WAIT = timedelta(hours=1)
 
 def next_attempt(failed_attempts: int, last_failure: datetime) -> datetime:
     """1, 2, 4, ... minutes after the last failure, an hour at most."""
-    return last_failure + min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(max(failed_attempts - 1, 0), 10))
+    doublings = min(max(failed_attempts - 1, 0), 10)
+    return last_failure + min(_LONGEST_WAIT, _FIRST_WAIT * (1 << doublings))

@@ -61,12 +61,9 @@ class Statuses:
 
     def statuses_changed(self, authority_id: AuthorityId, version: int, serials: Sequence[bytes] | None) -> None:
         """See `FeedListener`. Only certificates in Secrets wake anybody."""
-        if serials is None:
-            # Whatever was known before the feed began to follow, or lost its place, is asked again, by whoever comes next.
-            changed = list(self._known.pop(authority_id, {}))
-        else:
-            changed = [serial_from_octets(octets) for octets in serials]
-        for serial in changed:
+        # None: the feed begins to follow, or has lost its place. Whatever was known is asked again, by whoever comes next.
+        known = list(self._known.pop(authority_id, {})) if serials is None else []
+        for serial in known or [serial_from_octets(octets) for octets in serials or ()]:
             self.forget(authority_id, serial)
             for ref in self._index.with_serial(authority_id, serial_text(serial)):
                 self._wake(ref)

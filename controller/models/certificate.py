@@ -215,6 +215,12 @@ class CertificateStatus(Status):
     )
     failed_attempts: int | None = Field(default=None, ge=0, description="How many attempts have failed in a row.")
     last_failure_time: Time | None = Field(default=None, description="When the last attempt failed.")
+    next_attempt_time: Time | None = Field(
+        default=None, description="When the next attempt is made, unless the spec or the issuer changes before."
+    )
+    failed_request: Annotated[str, Text(64)] | None = Field(
+        default=None, description="A digest of the spec and the issuer that the failures are about."
+    )
     policy_trace: list[PolicyStep] = Field(
         default=[],
         max_length=64,
