@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-# The plugin is a file beside this one. The folder of the tests is no package, and the root of the checkout stays out of the path,
+# The plugins are files beside this one. The folder of the tests is no package, and the root of the checkout stays out of the path,
 # because the folders at its top would then be importable under their bare names.
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["postgres"]
+pytest_plugins = ["postgres", "control_plane"]
 
 REQUIRE_ALL = os.environ.get("SPORK_TEST_REQUIRE_ALL") == "1"
 

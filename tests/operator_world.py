@@ -14,6 +14,20 @@ PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
 FINGERPRINT = "0f1e2d3c4b5a69788796a5b4c3d2e1f0" * 2
 DROP = object()
 """As a value: the key is taken away."""
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted", "Panic"],
+    "omitManagedFields": True,
+    "rules": [{"level": "Metadata"}],
+}
+
+
+def audit_flags(folder: Path) -> str:
+    """Flags of an API server that writes each request down in FOLDER/audit.log, at the latest when it is answered."""
+    policy = folder / "audit-policy.yaml"
+    policy.write_text(yaml.safe_dump(AUDIT_POLICY))
+    return f"--audit-policy-file={policy} --audit-log-path={folder / 'audit.log'} --audit-log-maxsize=1000"
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,14 @@ def error_of(status: int, answer: Mapping[str, Any], ref: Ref, retry_after: str 
         return Unreachable("The API server does not accept the operator's credentials (401).", 5)
     if status == 429 or status >= 500:
         return Unreachable(
-            f"{ref}: the API server answers {status}{_words(answer, ref)}", _seconds(answer, retry_after)
+            f"{_name(ref)}: the API server answers {status}{_words(answer, ref)}", _seconds(answer, retry_after)
         )
-    return Refused(_CODES.get(status, Code.MALFORMED), f"{ref}: the API server refuses{_words(answer, ref)}")
+    return Refused(_CODES.get(status, Code.MALFORMED), f"{_name(ref)}: the API server refuses{_words(answer, ref)}")
+
+
+def _name(ref: Ref) -> str:
+    """Lists are about a kind, in a namespace or in all."""
+    return str(ref) if ref.name else f"{ref.kind} in {ref.namespace}" if ref.namespace else ref.kind
 
 
 def _is_about_the_uid(answer: Mapping[str, Any]) -> bool:

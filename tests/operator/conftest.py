@@ -1,85 +1,15 @@
-"""A real Kubernetes control plane for the session: API server, etcd, controller manager, and kubectl.
-
-KUBEBUILDER_ASSETS names the folder of the binaries. Without it, build/kube-assets is used, where `make kube-assets` puts them,
-or they are unpacked there from an archive beside the checkout. Without all three the tests are left out by name.
-"""
+"""What operator tests share: a control plane with what is shipped, and the operator running over `kube` (see control_plane.py)."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import signal
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from control_plane import control_plane
+from operator_running import Programs, RunningOperator, an_operator, programs
 from operator_world import Cluster
 from shipped_world import install
-
-_ROOT = Path(__file__).resolve().parents[2]
-_BUILT = _ROOT / "build" / "kube-assets"
-_ARCHIVES = _ROOT.parent / "shared" / "kube"
-_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
-
-
-def _is_complete(folder: Path) -> bool:
-    return all(os.access(folder / name, os.X_OK) for name in _PROGRAMS)
-
-
-def _unpacked(archive: Path) -> Path:
-    sums = dict(reversed(line.split()) for line in (archive.parent / "SHA256SUMS").read_text().splitlines())
-    with archive.open("rb") as stream:
-        assert hashlib.file_digest(stream, "sha256").hexdigest() == sums[archive.name], f"{archive.name} is damaged"
-    _BUILT.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_BUILT.parent) as folder:
-        subprocess.run(["tar", "--extract", "--xz", "--file", archive, "--directory", folder], check=True, timeout=120)
-        _BUILT.mkdir(exist_ok=True)
-        for name in _PROGRAMS:
-            (Path(folder) / name).replace(_BUILT / name)
-    return _BUILT
-
-
-@pytest.fixture(scope="session")
-def kube_assets() -> Path:
-    """The folder of the binaries."""
-    if named := os.environ.get("KUBEBUILDER_ASSETS"):
-        assert _is_complete(Path(named)), f"KUBEBUILDER_ASSETS lacks one of {', '.join(_PROGRAMS)}"
-        return Path(named)
-    if _is_complete(_BUILT):
-        return _BUILT
-    archives = sorted(_ARCHIVES.glob("kube-assets-*-linux-amd64.tar.xz"))
-    if not archives:
-        pytest.skip("there is no Kubernetes control plane: set KUBEBUILDER_ASSETS or run `make kube-assets`")
-    return _unpacked(archives[-1])
-
-
-@contextmanager
-def _running(assets: Path, folder: Path, **environment: str) -> Iterator[Cluster]:
-    process = subprocess.Popen(
-        [_ROOT / "scripts" / "kube-up", folder],
-        env={**os.environ, "KUBEBUILDER_ASSETS": str(assets), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("ready"), f"the control plane does not start: {line}{process.stdout.read()}"
-        yield Cluster(assets / "kubectl", folder / "kubeconfig")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-
-
-@pytest.fixture(scope="session")
-def empty_kube(kube_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane as it starts, stopped at the end of the session."""
-    with _running(kube_assets, tmp_path_factory.mktemp("kube")) as cluster:
-        yield cluster
 
 
 @pytest.fixture(scope="session")
@@ -90,16 +20,20 @@ def shipped_kube(kube_assets: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """
     folder = tmp_path_factory.mktemp("shipped")
     flags = "--use-service-account-credentials --controllers=clusterrole-aggregation-controller"
-    with _running(kube_assets, folder, KUBE_CONTROLLER_MANAGER_FLAGS=flags) as cluster:
+    with control_plane(kube_assets, folder, KUBE_CONTROLLER_MANAGER_FLAGS=flags) as cluster:
         install(cluster)
         yield cluster
 
 
-@pytest.fixture(scope="session")
-def kube(empty_kube: Cluster) -> Cluster:
-    """A control plane that knows the resources of crds/."""
-    done = empty_kube.kubectl("apply", "--server-side", "-f", str(_ROOT / "crds"))
-    assert done.returncode == 0, done.stderr
-    waited = empty_kube.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(_ROOT / "crds"))
-    assert waited.returncode == 0, waited.stderr
-    return empty_kube
+@pytest.fixture
+async def operator(kube: Cluster, database_url: str, tmp_path: Path) -> AsyncIterator[RunningOperator]:
+    """All reconcilers, a signer and a built tree in this process, over a cluster that holds nothing of SPORK yet."""
+    async with an_operator(kube, database_url, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def installation(kube: Cluster, database_url: str, tmp_path: Path) -> Iterator[Programs]:
+    """`spork serve` and `spork controller` as programs of their own, none of which runs yet."""
+    with programs(kube, database_url, tmp_path) as made:
+        yield made
