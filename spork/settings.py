@@ -52,6 +52,12 @@ class Settings:
     """External URL of the status address, without a trailing slash; by default http:// and its host and port."""
     enrol_url: str = ""
     admin_url: str = ""
+    kubernetes_url: str = ""
+    """API server that says whose a ServiceAccount's token is. Default: that of the cluster in which the process runs, if any."""
+    kubernetes_token_file: Path | None = None
+    """Token with which that API server is asked. Default: the one that Kubernetes puts into each pod."""
+    kubernetes_ca_file: Path | None = None
+    """Certificates above the API server's own. Default as above."""
     workers: int = 1
     """Processes that serve. Each is a full replica."""
     background: bool = True
@@ -63,6 +69,8 @@ class Settings:
     acme_allowed_networks: tuple[Network, ...] = ()
     """Networks that the validators may reach beyond public addresses, for every issuer."""
     acme_rate_limits: bool = True
+    drift_checks: bool = True
+    """Whether the operator fetches the CAs' certificates from the status address, to compare them with what is declared."""
     fips: bool = True
     """Only algorithms that FIPS 140-3 approves are accepted. Says nothing of the module that runs them."""
     blocked_keys_file: Path | None = None
@@ -152,7 +160,7 @@ def _converted(where: str, key: str, value: Any, base: Path) -> Any:
             return _boolean(value)
         if isinstance(default, int):
             return _number(value, 65535 if key.endswith("_port") else 1024)
-        if key in ("status_url", "enrol_url", "admin_url"):
+        if key in ("status_url", "enrol_url", "admin_url", "kubernetes_url"):
             return _url(str(value))
         if not isinstance(value, str):
             raise ValueError("a text is expected")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from spork.api.admin.authenticate import Administrator, Authenticator
 from spork.api.admin.reading import Reading
+from spork.api.admin.tokenreview import TokenReviewer
 from spork.clock import Clock
 from spork.errors import Code, SporkError
 from spork.ids import AuthorityId, serial_from_text
@@ -18,11 +19,21 @@ from spork.issuance.revoke import Revoker
 from spork.policy.issuer import Issuer
 from spork.policy.proposal import Decision, Proposal
 from spork.store.certificate_search import CertificateDetail
+from spork.store.enrolment_token import EnrolmentTokens
 from spork.x509.authority import Authority
 from spork.x509.names import common_name
 
 Publish = Callable[[AuthorityId, Administrator], Awaitable[Sequence[int]]]
 """Publishes the CRLs of an authority now; returns their numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolling:
+    """What enrolment with tokens needs."""
+
+    tokens: EnrolmentTokens
+    reviewer: TokenReviewer | None
+    """None where there is no Kubernetes API server to ask."""
 
 
 class Issuing(Protocol):
@@ -46,6 +57,7 @@ class Backend:
     clock: Clock
     publish: Publish
     oid_base: str
+    enrolling: Enrolling
 
     async def issuers_of(self, administrator: Administrator) -> list[Issuer]:
         """The issuers that the caller may see."""

@@ -38,7 +38,7 @@ def guarded(authenticator: Authenticator) -> type[APIRoute]:
                     administrator = await authenticator.authenticate(request.scope)
                     check_allowed(administrator, operation_id)
                     request.state.administrator = administrator
-                    return await answer(await _with_bounded_body(request))
+                    return await answer(await with_bounded_body(request))
                 except SporkError as error:
                     return problem(error)
                 except RequestValidationError as error:
@@ -59,7 +59,7 @@ def administrator_of(request: Request) -> Administrator:
     return administrator
 
 
-async def _with_bounded_body(request: Request) -> Request:
+async def with_bounded_body(request: Request) -> Request:
     """The same request with its body read, at most MAX_BODY_OCTETS of it.
 
     Raises SporkError: TOO_LARGE; UNSUPPORTED_MEDIA_TYPE for a body that is not JSON.

@@ -11,6 +11,8 @@ from pydantic.alias_generators import to_camel
 MAX_NAMES = 256
 """Names of one certificate that a request may ask for; policy may allow fewer."""
 MAX_VALIDITY_S = 100 * 366 * 86400
+MAX_TOKEN_TTL_S = 90 * 86400
+"""A token that nobody used for so long lies about somewhere."""
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -118,6 +120,37 @@ class IssueAdministrator(_In):
         None, max_length=256, description="Labels of the issuers that the administrator is limited to; all if left out."
     )
     validity_s: int | None = Field(None, ge=1, le=MAX_VALIDITY_S)
+
+
+class Enrol(_In):
+    """Asks for a certificate with a token in the Authorization header."""
+
+    csr: CSRText = Field(
+        description="PKCS #10 request, PEM. Without names in it the certificate gets all that the token stands for."
+    )
+    issuer: Label = Field(description="Label of the issuer.")
+    profile: Label | None = Field(
+        None, description="One of the issuer's profiles; the token's, or its first by default."
+    )
+    validity_s: int | None = Field(None, ge=1, le=MAX_VALIDITY_S, description="Validity in seconds.")
+
+
+class CreateEnrolmentToken(_In):
+    """Asks for a token that one certificate can be had with."""
+
+    issuer: Label = Field(description="Label of the issuer, whose door for tokens must be open.")
+    profile: Label | None = Field(None, description="One of the issuer's profiles; its first by default.")
+    names: list[NameText] = Field(
+        min_length=1, max_length=MAX_NAMES, description="The names of the certificate as kind:value, exactly these."
+    )
+    ttl_s: int = Field(3600, ge=60, le=MAX_TOKEN_TTL_S, description="How long the token can be used, in seconds.")
+    validity_s: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_VALIDITY_S,
+        description="Longest validity of the certificate in seconds; default: the issuer's.",
+    )
+    note: ShortText | None = Field(None, max_length=256, description="For people: what the token is for. No secrets.")
 
 
 class Revocation(_Out):
@@ -304,6 +337,32 @@ class PolicyTrace(_Out):
     not_before: datetime
     not_after: datetime
     verdicts: list[Verdict]
+
+
+class EnrolmentToken(_Out):
+    """A one-time token, without the token itself."""
+
+    id: str
+    state: str = Field(description="open, used, expired or revoked.")
+    issuer: str | None = Field(description="Null if the issuer is no more.")
+    profile: str
+    names: list[str]
+    validity_s: int | None
+    note: str
+    made_by: str
+    made_at: datetime
+    expires_at: datetime
+    used_at: datetime | None
+    used_from: str | None = Field(description="Address that it was used from.")
+    revoked_at: datetime | None
+
+
+class NewEnrolmentToken(EnrolmentToken):
+    token: str = Field(description="The token. It is shown this once.")
+
+
+class EnrolmentTokenPage(Page):
+    items: list[EnrolmentToken]
 
 
 class Problem(_Out):

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
 
 from spork import __version__
-from spork.api.admin import administrators, authorities, certificates, models, oversight
+from spork.api.admin import administrators, authorities, certificates, enrolment, enrolment_tokens, models, oversight
 from spork.api.admin.backend import Backend
 from spork.api.admin.gate import guarded
 from spork.api.admin.operations import OPERATIONS
@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/api/v1"
 SECURITY_SCHEME: Final = "administratorCertificate"
+TOKEN_SCHEME: Final = "enrolmentToken"
 
 # Statuses that any operation may answer with; each body is a problem document.
 _PROBLEM_STATUSES: Final = {
     400: "The request is malformed.",
-    401: "No administrator certificate was presented, or it is not to be believed.",
-    403: "The administrator's level or limits do not allow this.",
+    401: "No administrator certificate was presented (no token, for enrolment), or it is not to be believed.",
+    403: "The administrator's level or limits, or the token, do not allow this.",
     404: "There is no such thing, or the administrator may not see it.",
     409: "The request conflicts with what exists.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     422: "Policy, or the standard, refuses what is asked for.",
+    429: "There were too many requests; Retry-After says how long to wait. Only for enrolment.",
     500: "Something failed inside; the answer carries a reference to the log.",
     503: "The database or a key is not available; Retry-After may say for how long.",
 }
@@ -37,6 +39,7 @@ _TAGS: Final = [
     {"name": "certificates", "description": "Issue, find, export, renew and revoke certificates."},
     {"name": "authorities", "description": "The CAs of this installation."},
     {"name": "issuers", "description": "What binds a CA to profiles, names and doors."},
+    {"name": "enrolment", "description": "Certificates for tokens: of ServiceAccounts, and one-time ones."},
     {"name": "crls", "description": "Certificate revocation lists."},
     {"name": "policy", "description": "Dry runs."},
     {"name": "admins", "description": "Administrators and their certificates."},
@@ -62,6 +65,8 @@ def router_over(backend: Backend) -> APIRouter:
     certificates.add_routes(api, backend)
     authorities.add_routes(api, backend)
     administrators.add_routes(api, backend)
+    enrolment_tokens.add_routes(api, backend)
+    enrolment.add_routes(api, backend)
     oversight.add_routes(api, backend, lambda: describe(api))
     return api
 
@@ -82,12 +87,20 @@ def describe(api: APIRouter) -> dict[str, Any]:
         SECURITY_SCHEME: {
             "type": "mutualTLS",
             "description": "A client certificate of the management CA, with one administrator level among its policies.",
-        }
+        },
+        TOKEN_SCHEME: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A one-time token, or a Kubernetes ServiceAccount's token for the issuer's audience.",
+        },
     }
     document["security"] = [{SECURITY_SCHEME: []}]
     for item in document["paths"].values():
         for operation in item.values():
-            operation["x-spork-minimum-level"] = OPERATIONS[operation["operationId"]].level.name.lower()
+            if operation["operationId"] == enrolment.OPERATION:
+                operation["security"] = [{TOKEN_SCHEME: []}]
+            else:
+                operation["x-spork-minimum-level"] = OPERATIONS[operation["operationId"]].level.name.lower()
     return document
 
 

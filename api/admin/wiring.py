@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from spork.api.admin.authenticate import Administrator, Authenticator
-from spork.api.admin.backend import Backend
+from spork.api.admin.backend import Backend, Enrolling
 from spork.api.admin.reading import Reading
+from spork.api.admin.tokenreview import reviewer_of
 from spork.errors import Code, SporkError
 from spork.ids import AuthorityId
 from spork.issuance.publish import CRLPublisher
 from spork.store.crl import CRLStore
+from spork.store.enrolment_token import EnrolmentTokens
 
 if TYPE_CHECKING:
     from spork.services import Services
@@ -41,4 +43,5 @@ def backend_of(services: Services) -> Backend:
         clock=services.clock,
         publish=publish,
         oid_base=services.settings.oid_base,
+        enrolling=Enrolling(EnrolmentTokens(services.database), reviewer_of(services.settings)),
     )

@@ -11,6 +11,7 @@ from admin_world import AdminWorld, an_admin_world, csr_pem
 from cryptography import x509
 from x509_world import a_name
 
+from spork.api.admin.enrolment import OPERATION
 from spork.api.admin.operations import OPERATIONS
 from spork.api.admin.routes import describe, router
 from spork.policy.levels import AdminLevel
@@ -416,7 +417,7 @@ async def test_unknown_paths_and_methods_get_problem_documents(world: AdminWorld
 def _routes(world: AdminWorld) -> list[tuple[str, str, str]]:
     """(method, path, operation) of every route, with parameters filled in."""
     paths = describe(router(world.services))["paths"]
-    fill = {"{authority}": "test-web-issuing-ca", "{serial}": "1A", "{label}": "web"}
+    fill = {"{authority}": "test-web-issuing-ca", "{serial}": "1A", "{label}": "web", "{token}": "0123456789ab"}
     routes = []
     for path, operations in paths.items():
         for name, value in fill.items():
@@ -429,8 +430,10 @@ def _routes(world: AdminWorld) -> list[tuple[str, str, str]]:
 
 async def test_every_route_refuses_without_a_certificate_and_below_its_level(world: AdminWorld) -> None:
     routes = _routes(world)
-    assert {operation for _, _, operation in routes} == set(OPERATIONS)
-    assert len(routes) == len(OPERATIONS)
+    assert {operation for _, _, operation in routes} == {*OPERATIONS, OPERATION}
+    assert len(routes) == len(OPERATIONS) + 1
+    # Enrolment has a gate of its own, for those who have no certificate yet.
+    routes = [route for route in routes if route[2] != OPERATION]
     for method, path, operation in routes:
         async with world.client(None) as http:
             answer = await http.request(
@@ -459,7 +462,10 @@ async def test_the_description_names_security_and_problems(world: AdminWorld) ->
             assert operation["summary"], path
             assert operation["tags"], path
             assert "application/problem+json" in operation["responses"]["422"]["content"], path
-            assert operation["x-spork-minimum-level"]
+            if operation["operationId"] == OPERATION:
+                assert operation["security"] == [{"enrolmentToken": []}]
+            else:
+                assert operation["x-spork-minimum-level"]
 
 
 async def test_two_requests_at_once_with_one_key_give_one_certificate(world: AdminWorld) -> None:

@@ -1,6 +1,8 @@
 -- One-time tokens for enrolment. The token itself is shown once and never stored: a digest of its 256 random bits stands here.
 CREATE TABLE enrolment_token (
     id             text PRIMARY KEY,
+    -- The order of making, for pages of lists.
+    number         bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
     digest         bytea NOT NULL,
     issuer_id      bigint NOT NULL REFERENCES issuer (id),
     profile        text NOT NULL,
@@ -18,5 +20,5 @@ CREATE TABLE enrolment_token (
     redeemed_from  text,
     CHECK ((request_digest IS NULL) = (redeemed_at IS NULL))
 );
-CREATE INDEX enrolment_token_issuer ON enrolment_token (issuer_id, created_at);
+CREATE INDEX enrolment_token_issuer ON enrolment_token (issuer_id, number);
 CREATE INDEX enrolment_token_expires ON enrolment_token (expires_at);
