@@ -8,12 +8,13 @@ from typing import Protocol
 
 import structlog
 
+from spork.controller.certificate import reconcile as certificate
 from spork.controller.certmanager import reconcile as certmanager
 from spork.controller.cluster import Change, ref_of
 from spork.controller.ingress import reconcile as ingress
 from spork.controller.issuer import reconcile as issuer
 from spork.controller.queue import WORKERS, Queue
-from spork.controller.reconciler import Context, Reconciler
+from spork.controller.reconciler import Context, Follower, Reconciler
 from spork.controller.signing_requests import reconcile as signing_requests
 from spork.controller.trust import cluster_bundle
 from spork.controller.trust import reconcile as trust
@@ -26,6 +27,7 @@ Factory = Callable[[Context], Reconciler]
 RECONCILERS: Sequence[Factory] = (
     issuer.issuer_reconciler,
     issuer.cluster_issuer_reconciler,
+    certificate.reconciler,
     certmanager.reconciler,
     signing_requests.reconciler,
     ingress.reconciler,
@@ -91,7 +93,11 @@ class Operator:
         queue.add(ref_of(item) for kind in sorted(kinds) for item in self._cluster.all(kind))
         log.info("reconciling", objects={kind: len(self._cluster.all(kind)) for kind in sorted(kinds)})
         try:
-            await queue.run(stop)
+            async with asyncio.TaskGroup() as group:
+                for one in self._reconcilers:
+                    if isinstance(one, Follower):
+                        group.create_task(one.follow(lambda ref: queue.add([ref]), stop), name=f"follow {one.kind}")
+                await queue.run(stop)
         finally:
             self._queue, self.leading = None, False
 

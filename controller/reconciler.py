@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from spork.clock import Clock
 from spork.controller.cluster import Change, Cluster, Ref, Reviews
@@ -48,4 +49,13 @@ class Reconciler(Protocol):
         Gives the seconds after which to look again even if nothing changes, or None. Raises SporkError: then it is called
         again with back-off (`retry_after_s` is the least). An object that is not there any more is no error.
         """
+        ...
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A reconciler that also hears of changes outside of the cluster, such as revocations."""
+
+    async def follow(self, wake: Callable[[Ref], None], stop: asyncio.Event) -> None:
+        """Runs beside the queue: calls `wake` with each of its objects that has to be looked at, until `stop` is set."""
         ...
