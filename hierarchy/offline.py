@@ -187,7 +187,7 @@ def _faults(
     elif declared.key_is_here:
         yield "nothing was requested for it; run `spork pki build` first"
     yield from _date_faults(declared, certificate, issuer, now)
-    yield from _extension_faults(declared, certificate)
+    yield from extension_faults(declared, certificate)
 
 
 def _key_faults(declared: DeclaredAuthority, spki: bytes) -> Iterator[str]:
@@ -213,7 +213,7 @@ def _date_faults(
         yield f"it lives only {(end - start).days} days, declared is {declared.validity}"
 
 
-def _extension_faults(declared: DeclaredAuthority, certificate: x509.Certificate) -> Iterator[str]:
+def extension_faults(declared: DeclaredAuthority, certificate: x509.Certificate) -> Iterator[str]:
     wanted = declared.constraints
     basic = _extension(certificate, x509.BasicConstraints)
     if basic is None or not basic.ca:
