@@ -1,4 +1,4 @@
-"""The course of `spork up`: passphrases, database, management CA, tree, CRLs, listeners, first administrator, and then serve.
+"""The course of `spork up`: passphrases, database, management CA, trees, CRLs, first administrator, issuers, and then serve.
 
 Every step finds what an earlier start left, whole or half done, and goes on from there.
 """
@@ -15,9 +15,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from spork.api.crl.publication import ensure_crls
 from spork.bootstrap import ensure_first_admin, ensure_management_ca
 from spork.cli.context import write_context
+from spork.cli.folder_start import (
+    HIERARCHY_FILE,
+    FolderWork,
+    build_trees,
+    check_declared,
+    look_once,
+    open_folder,
+)
 from spork.cli.runtime import run, stop_on_signals
 from spork.cli.welcome import welcome
-from spork.errors import ConfigurationError
+from spork.controller.folder.cluster import FolderCluster
 from spork.files import write_atomically
 from spork.hierarchy.build import build
 from spork.hierarchy.load import load_hierarchy
@@ -30,36 +38,44 @@ from spork.x509.authority import Authority, AuthorityKind
 
 async def run_up(directory: Path, settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM. Raises SporkError: CONFIGURATION, CONFLICT (the state folder is in use), WRONG_PASSPHRASE."""
-    declared = directory / "hierarchy.toml"
-    if not declared.exists():
-        raise ConfigurationError(
-            f"{declared} does not exist; `spork pki preset write three-tier-tls {declared}` makes one."
-        )
-    hierarchy = load_hierarchy(declared, oid_base=settings.oid_base)
+    declared = directory / HIERARCHY_FILE
+    check_declared(directory, settings)
+    hierarchy = load_hierarchy(declared, oid_base=settings.oid_base) if declared.exists() else None
     stop = stop_on_signals()
     make_passphrases(settings)
     sealed = settings.sealed_passphrase_file is not None and settings.sealed_passphrase_file.exists()
     async with open_services(settings, sealed=sealed, create=True, exclusive=True) as services:
-        await prepare(services, hierarchy)
+        folder = await open_folder(directory, services, hierarchy)
+        await prepare(services, hierarchy, folder)
         services.keys.close("sealed")
+        await look_once(folder, services)
+        work = FolderWork(folder, services, lambda: write_trust(services, settings.home / "trust"))
 
         async def ready() -> None:
-            await welcome(services, hierarchy)
+            await welcome(services, hierarchy, folder)
 
-        await run(services, stop, ready, sealed=True)
+        workers = [("folder", work.reconcile), ("trust", work.follow_trust)]
+        await run(services, stop, ready, sealed=True, more=workers)
 
 
-async def prepare(services: Services, hierarchy: Hierarchy) -> None:
+async def prepare(services: Services, hierarchy: Hierarchy | None, folder: FolderCluster | None = None) -> None:
     """Makes the state what is declared, and leaves in SPORK_HOME what people need: trust anchor, administrator, context."""
     home = services.settings.home
     await ensure_management_ca(services)
-    await build(hierarchy, services.workshop, progress=lambda text: click.echo(text, err=True))
+    if hierarchy is not None:
+        await build(hierarchy, services.workshop, progress=_say)
+    if folder is not None:
+        await build_trees(folder, services, _say)
     await ensure_crls(services)
     await write_trust(services, home / "trust")
     admin = await ensure_first_admin(services, home)
     write_context(
         home, services.settings.url_of_admin(), admin.certificate, admin.key, home / "trust" / "listeners.pem"
     )
+
+
+def _say(sentence: str) -> None:
+    click.echo(sentence, err=True)
 
 
 async def write_trust(services: Services, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -39,11 +39,12 @@ async def run(
     *,
     replica: bool = False,
     sealed: bool = False,
+    more: Sequence[tuple[str, Worker]] = (),
 ) -> None:
     """Serves all addresses and runs the workers until `stop` is set. `ready` is called once the addresses are bound.
 
     With `settings.workers` above 1 this process starts that many replicas less one; a `replica` leaves ops to its parent.
-    `sealed` allows it to open the sealed keys while a plan that needs them is carried out.
+    `sealed` allows it to open the sealed keys while a plan that needs them is carried out; `more` are further workers.
     Raises ConfigurationError for an address that cannot be bound, SporkError if no listener certificate can be had.
     """
     settings = services.settings
@@ -66,6 +67,7 @@ async def run(
     workers: list[tuple[str, Worker]] = [
         ("database", keep_database_running),
         ("listener", lambda _, s: certificate.run(s)),
+        *more,
     ]
     if settings.background:
         workers += [("abandon", abandon_expired), ("validation", validation.run), ("status", status_workers.run)]

@@ -12,9 +12,10 @@ import click
 def up(directory: Path) -> None:
     """Run everything on this machine from the declarations in DIRECTORY.
 
-    DIRECTORY holds hierarchy.toml and, if you like, spork.toml with settings (SPORK_* variables win over it). The first start makes
-    the database, the tree, the management CA and the first administrator; later starts find them. State lies in SPORK_HOME (default
-    ./.spork). Ctrl-C ends it.
+    DIRECTORY holds hierarchy.toml, or resources in YAML as they go to Kubernetes, or both; and, if you like, spork.toml with
+    settings (SPORK_* variables win over it). The first start makes the database, the trees, the management CA and the first
+    administrator; later starts find them. Changes of the YAML files are carried out while it runs. State lies in SPORK_HOME
+    (default ./.spork). Ctrl-C ends it.
     """
     from spork.cli.first_start import run_up
     from spork.cli.logs import configure_logging

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from spork.controller.cluster import Cluster
 from spork.errors import SporkError
 from spork.hierarchy.model import Hierarchy
 from spork.ids import MANAGEMENT_AUTHORITY
@@ -23,9 +24,10 @@ from spork.store.held import held_certificates
 from spork.x509.names import dns
 
 _EXAMPLE = "hello.localhost"
+_SHOWN = 5
 
 
-async def welcome(services: Services, hierarchy: Hierarchy) -> None:
+async def welcome(services: Services, hierarchy: Hierarchy | None, folder: Cluster | None = None) -> None:
     """What a person needs next, on standard output."""
     settings, trust = services.settings, services.settings.home / "trust"
     issuer = await _acme_issuer(services)
@@ -38,8 +40,10 @@ async def welcome(services: Services, hierarchy: Hierarchy) -> None:
     rows.add_row("Administration", f"{settings.url_of_admin()}/api/v1/openapi.json")
     rows.add_row("Health, metrics", f"http://{settings.ops_listen}/readyz  /metrics")
     rows.add_row("Administrator", str(settings.home / "admin" / "superadmin.pem"))
+    for heading, text in _certificates(settings, folder):
+        rows.add_row(heading, text)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    panel = Panel(rows, title=f"{hierarchy.root.common_name} is running", title_align="left", expand=False)
+    panel = Panel(rows, title=f"{_title(hierarchy, folder)} is running", title_align="left", expand=False)
     # A path that is cut off cannot be copied, so the panel may be wider than the screen.
     Console(width=Console(width=1000).measure(panel).maximum).print(panel)
     if issuer is not None:
@@ -49,7 +53,28 @@ async def welcome(services: Services, hierarchy: Hierarchy) -> None:
         console.print(certbot_command(settings, directory, anchors, _EXAMPLE if as_it_stands else "NAME"))
         console.print()
     spork = _this_program()
-    console.print(f"Then: {spork} cert list   {spork} audit list   {spork} pki status   Ctrl-C ends everything.")
+    resources = f"{spork} get   " if folder is not None and folder.all("Hierarchy") else ""
+    console.print(
+        f"Then: {resources}{spork} cert list   {spork} audit list   {spork} pki status   Ctrl-C ends everything."
+    )
+
+
+def _title(hierarchy: Hierarchy | None, folder: Cluster | None) -> str:
+    roots = [] if hierarchy is None else [hierarchy.root.common_name]
+    specs = [] if folder is None else [one["spec"]["root"] for one in folder.all("Hierarchy")]
+    return ", ".join([*roots, *(one.get("commonName") or one.get("subject") or one["id"] for one in specs)]) or "SPORK"
+
+
+def _certificates(settings: Settings, folder: Cluster | None) -> list[tuple[str, str]]:
+    """Where the declared certificates lie, or will lie in a moment."""
+    found = [] if folder is None else list(folder.all("Certificate"))
+    places = [
+        settings.home / "secrets" / one["metadata"]["namespace"] / one["spec"]["secretName"] for one in found[:_SHOWN]
+    ]
+    texts = [f"{place}/tls.crt, tls.key, ca.crt" for place in places]
+    if len(found) > _SHOWN:
+        texts.append(f"and {len(found) - _SHOWN} more")
+    return [("Certificates" if number == 0 else "", text) for number, text in enumerate(texts)]
 
 
 def certbot_command(settings: Settings, directory: str, anchors: Path, name: str) -> str:
