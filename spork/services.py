@@ -24,7 +24,7 @@ from spork.settings import Settings
 from spork.store.authority import Authorities
 from spork.store.building import BuildRequests
 from spork.store.certificate import CertificateLedger
-from spork.store.database import Database
+from spork.store.database import RUNTIME_ROLE, Database
 from spork.store.embedded import EmbeddedPostgres
 from spork.store.embedded_access import running_urls
 from spork.store.home import HomeInUse, locked
@@ -88,19 +88,21 @@ async def open_services(
     terminal: bool = False,
     exclusive: bool = False,
     first_keys: bool = False,
+    role: str = RUNTIME_ROLE,
     clock: Clock | None = None,
 ) -> AsyncIterator[Services]:
     """Opens the database (starting the bundled one if nobody runs it) and the keys, and closes both at the end.
 
     `create` migrates and allows first keys to be made, `first_keys` only the latter; `sealed` opens the sealed keys too;
     `keys=False` opens none, for the operator and for commands that only look: then what needs a private key raises
-    KEY_UNAVAILABLE. `terminal` may ask for passphrases; `exclusive` refuses to share the state folder with a running CA.
+    KEY_UNAVAILABLE. `role` is what the database's login acts as if it may: `OPERATOR_ROLE` for the operator. `terminal` may ask
+    for passphrases; `exclusive` refuses to share the state folder with a running CA.
     Raises SporkError: CONFLICT, UNAVAILABLE, WRONG_PASSPHRASE.
     """
     with _database(settings, exclusive) as (url, runtime_url, postgres):
         if create:
             await migrate(url)
-        database = await Database.open(runtime_url)
+        database = await Database.open(runtime_url, role=role)
         try:
             await check_migrated(database)
             yield await wire(

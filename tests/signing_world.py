@@ -17,7 +17,7 @@ from spork.issuance.request import IssuanceRequest
 from spork.issuance.signing import CertificateSigner
 from spork.policy.proposal import Door, Evidence, Grant, Requester
 from spork.services import Services, wire
-from spork.store.database import Database
+from spork.store.database import RUNTIME_ROLE, Database
 from spork.x509.der import KeyPurpose
 from spork.x509.names import dns
 from spork.x509.profiles import profile_named
@@ -65,9 +65,9 @@ class SigningWorld:
 
 
 @asynccontextmanager
-async def a_signing_world(database: Database, **options: Any) -> AsyncIterator[SigningWorld]:
+async def a_signing_world(database: Database, role: str = RUNTIME_ROLE, **options: Any) -> AsyncIterator[SigningWorld]:
     async with a_status_world(database, **options) as world:
-        other = await Database.open(database.url, min_size=1, max_size=6)
+        other = await Database.open(database.url, min_size=1, max_size=6, role=role)
         try:
             operator = await wire(world.services.settings, other, {}, False, world.clock)
             yield SigningWorld(world.services, operator, world.services.signer())

@@ -16,12 +16,14 @@ import structlog
 
 from spork.api.crl.publication import ensure_crls
 from spork.errors import Code, SporkError
-from spork.hierarchy.build import build
+from spork.hierarchy.build import Workshop, build
 from spork.hierarchy.load import load_declaration
+from spork.hierarchy.model import Hierarchy
+from spork.hierarchy.offline import import_certificate, import_csr
 from spork.hierarchy.steps import Plan, Step
 from spork.keys.passphrase import find_passphrases
 from spork.services import Services
-from spork.store.building import KINDS, BuildJob
+from spork.store.building import IMPORT, KINDS, BuildJob
 
 log = structlog.get_logger("spork.building")
 
@@ -38,7 +40,7 @@ async def run(services: Services, stop: asyncio.Event, *, sealed: bool = False) 
     """The worker: takes jobs until `stop` is set. `sealed`: also those that need the sealed keys, opened only for them."""
     if "online" not in services.keys.kinds:
         return
-    kinds = KINDS if sealed else KINDS[:1]
+    kinds = (IMPORT, *(KINDS if sealed else KINDS[:1]))
     while not stop.is_set():
         if await work(services, *kinds, progress=log.info) is Outcome.NONE:
             with contextlib.suppress(TimeoutError):
@@ -86,16 +88,30 @@ async def work(services: Services, *kinds: str, progress: Progress) -> Outcome:
 async def _failed(services: Services, job: BuildJob, error: SporkError, progress: Progress) -> None:
     progress(f"{job.subject}: {error.detail}")
     log.warning("a plan was not carried out", subject=job.subject, code=error.code.value, detail=error.detail)
-    if error.code in _PASSING and job.attempts < _MOST_TRIES:
+    # What an import waits for, such as the certificate of the CA above, may still come.
+    passing = _PASSING | {Code.PRECONDITION_FAILED} if job.kind == IMPORT else _PASSING
+    if error.code in passing and job.attempts < _MOST_TRIES:
         await services.building.again(job, error.detail)
     else:
         await services.building.close(job, error.detail)
 
 
 async def _carry_out(services: Services, job: BuildJob, progress: Progress) -> None:
-    hierarchy = load_declaration(job.payload["values"], job.subject, oid_base=services.settings.oid_base)
     workshop = replace(services.workshop, actor=job.payload["actor"])
+    declared_by = job.payload.get("declared_by", job.subject)
+    hierarchy = load_declaration(job.payload["values"], declared_by, oid_base=services.settings.oid_base)
+    if job.kind == IMPORT:
+        take_in = import_certificate if job.payload["import"] == "certificate" else import_csr
+        authority_id = await take_in(hierarchy, workshop, job.payload["pem"])
+        progress(f"{declared_by}: the {job.payload['import']} of {authority_id} is stored")
+    else:
+        await _build(services, job, hierarchy, workshop, progress)
+    await services.building.done(job)
 
+
+async def _build(
+    services: Services, job: BuildJob, hierarchy: Hierarchy, workshop: Workshop, progress: Progress
+) -> None:
     async def accept(plan: Plan) -> str | None:
         require_requested(plan, job)
         if "begun" not in job.payload:
@@ -106,7 +122,6 @@ async def _carry_out(services: Services, job: BuildJob, progress: Progress) -> N
     await build(hierarchy, workshop, accept=accept, progress=progress)
     # Sealed keys are open only here, and a CA without a list leaves its verifiers at a loss.
     await ensure_crls(services)
-    await services.building.done(job)
     progress(f"{job.subject}: done")
 
 

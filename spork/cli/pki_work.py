@@ -60,10 +60,11 @@ async def _all(services: Services, *, sealed: bool) -> bool:
     """Everything that can be done now; whether a plan failed."""
     from spork.api.crl.publication import ensure_crls
     from spork.cli.building import Outcome, work
-    from spork.store.building import KINDS
+    from spork.store.building import IMPORT, KINDS
 
     failed = False
-    while (outcome := await work(services, *(KINDS if sealed else KINDS[:1]), progress=_say)) is not Outcome.NONE:
+    kinds = (IMPORT, *(KINDS if sealed else KINDS[:1]))
+    while (outcome := await work(services, *kinds, progress=_say)) is not Outcome.NONE:
         failed = failed or outcome is Outcome.FAILED
     for published in await ensure_crls(services):
         _say(f"CRL {published.number} of {published.scope} published, {published.entries} entries")

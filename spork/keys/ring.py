@@ -65,7 +65,8 @@ class KeyRing:
             if kind not in _HOW_TO_OPEN:
                 raise SporkError(Code.CONFIGURATION, f"There is no kind of keys {kind!r}; there are online and sealed.")
         ring = cls(records, passphrases, create=create, fips=fips)
-        rows = await records.keks()
+        # Where there is no passphrase, not even a look: the operator's login may not see that table.
+        rows = await records.keks() if passphrases else ()
         for kind in passphrases:
             for row in rows:
                 if row.kind == kind and row.active:
@@ -100,6 +101,11 @@ class KeyRing:
         """
         if (cached := self._signers.get(key_id)) is not None:
             return cached[1]
+        if not self._passphrases:
+            raise SporkError(
+                Code.KEY_UNAVAILABLE,
+                "This process opens no keys; what needs one is left to the signer (`spork serve`).",
+            )
         async with self._lock:
             if (cached := self._signers.get(key_id)) is not None:
                 return cached[1]

@@ -1,13 +1,17 @@
 """Trees that wait to be built: one job for each declaration, left by whoever has no keys and done by whoever has them.
 
+Certificates and requests that come from elsewhere are taken in by way of jobs too. That needs no key, but it writes CAs, which
+the operator's login may not (`spork_operator`).
+
 A job that succeeded is gone. One that failed for good stays, closed and with its error, until it is asked for anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -17,6 +21,7 @@ from spork.store.database import Database
 
 KINDS = ("build", "build-sealed")
 """What needs online keys only, and what needs the sealed ones too."""
+IMPORT = "import"
 
 _RUNNING: LiteralString = """
 SELECT 1 FROM job WHERE kind IN ('build', 'build-sealed') AND subject = %(subject)s AND lease_until > now()
@@ -63,6 +68,14 @@ UPDATE job SET lease_until = NULL, last_error = left(%(error)s, 2000),
        run_at = now() + make_interval(secs => least(60, power(2, least(attempts, 10) - 1)))
  WHERE id = %(id)s AND attempts = %(attempts)s
 """
+_IMPORT: LiteralString = """
+INSERT INTO job (kind, subject, payload) VALUES ('import', %(subject)s, %(payload)s)
+ON CONFLICT (kind, subject) DO UPDATE SET run_at = now(), last_error = NULL, payload = excluded.payload
+ WHERE job.run_at = 'infinity' AND job.payload <> excluded.payload
+"""
+_IMPORT_STATE: LiteralString = """
+SELECT run_at < 'infinity' AS pending, last_error FROM job WHERE kind = 'import' AND subject = %s
+"""
 _WAITING: LiteralString = "SELECT count(*) FROM job WHERE kind = ANY(%s) AND run_at < 'infinity'"
 
 
@@ -75,6 +88,15 @@ class BuildState:
     running: bool
     sealed: bool
     plan_hash: str
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportState:
+    """A certificate or request that is not taken in yet."""
+
+    pending: bool
+    """False: refused, as `last_error` says, until it is handed in with another declaration."""
     last_error: str | None
 
 
@@ -132,6 +154,33 @@ class BuildRequests:
         """Takes back what was asked for, unless somebody is at work on it. Nothing is built of what is not wanted any more."""
         await self._database.execute(_WITHDRAW, [subject])
 
+    async def take_in(
+        self,
+        hierarchy_values: Mapping[str, Any],
+        pem: str,
+        *,
+        kind: Literal["certificate", "csr"],
+        actor: str,
+        subject: str,
+    ) -> None:
+        """Has a certificate that was signed elsewhere, or the request of a CA with an offline key, checked and stored.
+
+        What `hierarchy.offline` checks is checked by the process that takes the job. `subject` is as in `request`. The same text
+        again changes nothing, unless it was refused and the declaration is another one now. When it is taken in, `import_state`
+        is None and the tree has it.
+        """
+        payload = {"values": hierarchy_values, "pem": pem, "import": kind, "actor": actor, "declared_by": subject}
+        values = {"subject": _of_text(subject, pem), "payload": Jsonb(payload)}
+        await self._database.execute(_IMPORT, values)
+
+    async def import_state(self, subject: str, pem: str) -> ImportState | None:
+        """What became of a text that was handed in; None where it is taken in, or was never handed in. One trip."""
+        cursor = await self._database.execute(
+            _IMPORT_STATE, [_of_text(subject, pem)], row_factory=class_row(ImportState)
+        )
+        state: ImportState | None = await cursor.fetchone()
+        return state
+
     async def waiting(self, *kinds: str) -> int:
         """How many jobs of these kinds wait or run."""
         row = await (await self._database.execute(_WAITING, [list(kinds)])).fetchone()
@@ -167,3 +216,8 @@ class BuildRequests:
     async def again(self, job: BuildJob, error: str) -> None:
         """It failed and is due again after 1, 2, 4, ... seconds, a minute at most."""
         await self._database.execute(_AGAIN, {"id": job.id, "attempts": job.attempts, "error": error})
+
+
+def _of_text(subject: str, pem: str) -> str:
+    """A declaration may have several texts at once, one for each CA whose parent is elsewhere."""
+    return f"{subject}#{hashlib.sha256(pem.encode()).hexdigest()[:32]}"

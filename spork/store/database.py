@@ -41,6 +41,8 @@ from spork.store.connection import CountedConnection, Statistics
 
 RUNTIME_ROLE = "spork_runtime"
 """What serving processes act as: it may not change the audit log nor the schema."""
+OPERATOR_ROLE = "spork_operator"
+"""What the operator acts as: it sees no private key, and writes neither certificates nor CAs (migrations/roles.sql)."""
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
@@ -72,8 +74,16 @@ class Database:
         self._probed_at = float("-inf")
 
     @classmethod
-    async def open(cls, url: str, *, min_size: int = 2, max_size: int = 16, application_name: str = "spork") -> Self:
-        """Connects, and takes the runtime role where the login is a member of it.
+    async def open(
+        cls,
+        url: str,
+        *,
+        min_size: int = 2,
+        max_size: int = 16,
+        application_name: str = "spork",
+        role: str = RUNTIME_ROLE,
+    ) -> Self:
+        """Connects, and takes the role where the login is a member of it.
 
         Raises DatabaseUnavailable naming what the server or the network said, ConfigurationError for a URL that is none.
         """
@@ -82,7 +92,7 @@ class Database:
 
         async def configure(connection: CountedConnection) -> None:
             connection.statistics = Statistics()
-            await connection.execute(_ASSUME_ROLE, [RUNTIME_ROLE])
+            await connection.execute(_ASSUME_ROLE, [role])
             connection.statistics = statistics
 
         options = connection_options(application_name)

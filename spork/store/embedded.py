@@ -304,13 +304,14 @@ class EmbeddedPostgres:
         url = self.superuser_url.replace(f"/{DATABASE}?", "/postgres?")
         with psycopg.connect(url, autocommit=True) as connection:
             names = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
-            if "spork_runtime" not in names:
-                connection.execute("CREATE ROLE spork_runtime NOLOGIN")
+            for group in ("spork_runtime", "spork_operator"):
+                if group not in names:
+                    connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(group)))
             for name, password in ((OWNER, self._credentials.owner), (RUNTIME, self._credentials.runtime)):
                 verb = sql.SQL("ALTER ROLE" if name in names else "CREATE ROLE")
                 role = sql.Identifier(name)
                 connection.execute(sql.SQL("{} {} LOGIN PASSWORD {}").format(verb, role, sql.Literal(password)))
-                connection.execute(sql.SQL("GRANT spork_runtime TO {}").format(role))
+                connection.execute(sql.SQL("GRANT spork_runtime, spork_operator TO {}").format(role))
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
                 connection.execute(
                     sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), sql.Identifier(OWNER))

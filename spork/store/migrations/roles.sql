@@ -22,3 +22,39 @@ BEGIN
     END IF;
 END
 $$;
+
+-- What the operator (`spork controller`) may do: ask for certificates and trees, and revoke. It has no business with private keys,
+-- administrators, ACME or enrolment tokens; it cannot write a certificate, only a reservation that a signer will doubt; and it
+-- cannot write CAs. What is not granted here is denied, in new tables too. The role is made like the other one.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'spork_operator')
+       AND (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user) THEN
+        BEGIN
+            CREATE ROLE spork_operator NOLOGIN;
+            EXECUTE format('GRANT spork_operator TO %I', current_user);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;
+        END;
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'spork_operator') THEN
+        -- Takes column privileges away as well.
+        REVOKE ALL ON ALL TABLES IN SCHEMA public FROM spork_operator;
+        GRANT USAGE ON SCHEMA public TO spork_operator;
+        GRANT SELECT ON schema_migration, configuration_version, authority, authority_generation, issuer, certificate, revocation,
+                        crl, job TO spork_operator;
+        GRANT INSERT, UPDATE ON issuer, revocation TO spork_operator;
+        GRANT INSERT, UPDATE, DELETE ON job TO spork_operator;
+        GRANT UPDATE (version) ON configuration_version TO spork_operator;
+        -- The counter that every change of a status moves.
+        GRANT UPDATE (status_version) ON authority TO spork_operator;
+        -- Without `der`: a row can be reserved and be given up, but never be issued (CHECK on state and der).
+        GRANT INSERT (authority_id, generation, serial, crl_shard, state, issuer_id, profile, subject, names, spki_sha256,
+                      not_before, not_after, scope, door, idempotency_key, request_digest, lease_id, lease_until, tbs, requester,
+                      evidence, attributes, trace) ON certificate TO spork_operator;
+        GRANT UPDATE (state, lease_id, lease_until) ON certificate TO spork_operator;
+        GRANT INSERT (actor, action, subject, detail, address) ON audit_event TO spork_operator;
+        GRANT INSERT (kind, payload) ON outbox TO spork_operator;
+    END IF;
+END
+$$;
