@@ -8,9 +8,11 @@ from typing import Protocol
 
 import structlog
 
+from spork.controller.ceremony import reconcile as ceremony
 from spork.controller.certificate import reconcile as certificate
 from spork.controller.certmanager import reconcile as certmanager
 from spork.controller.cluster import Change, ref_of
+from spork.controller.hierarchy import reconcile as hierarchy
 from spork.controller.ingress import reconcile as ingress
 from spork.controller.issuer import reconcile as issuer
 from spork.controller.queue import WORKERS, Queue
@@ -25,6 +27,7 @@ Work = Callable[[asyncio.Event], Awaitable[None]]
 Factory = Callable[[Context], Reconciler]
 
 RECONCILERS: Sequence[Factory] = (
+    hierarchy.reconciler,
     issuer.issuer_reconciler,
     issuer.cluster_issuer_reconciler,
     certificate.reconciler,
@@ -33,6 +36,7 @@ RECONCILERS: Sequence[Factory] = (
     ingress.reconciler,
     trust.reconciler,
     cluster_bundle.reconciler,
+    ceremony.reconciler,
 )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import structlog
 
 from spork.controller.annotations import CONFIRM_DELETE, LIVE_CERTIFICATES
 from spork.controller.cluster import Change, Cluster, Object, Ref, annotation, ref_of
@@ -12,6 +15,7 @@ from spork.controller.hierarchy.declarers import declared_cas
 from spork.controller.issuer.decide import Ruling, decide
 from spork.controller.issuer.snapshot import read
 from spork.controller.issuer.usable import label_of
+from spork.controller.issuer.vanished import vanished
 from spork.controller.namespaces import is_terminating
 from spork.controller.reasons import CONFLICT
 from spork.controller.reasons import LIVE_CERTIFICATES as ARE_ALIVE
@@ -19,6 +23,8 @@ from spork.controller.reconciler import Context
 from spork.errors import Code, SporkError
 from spork.hierarchy.model import DeclaredIssuer
 from spork.issuance.ports import AuditEvent
+
+log = structlog.get_logger("spork.controller")
 
 _RECHECK_S = 60.0
 """CAs of the hierarchy file change without an event here, and certificates expire without one."""
@@ -55,6 +61,22 @@ class IssuerReconciler:
             return [ref_of(one) for one in cluster.all(self.kind, change.ref.name)]
         cas = {one.get("id") for item in (change.new, change.old) if item is not None for one in declared_cas(item)}
         return [ref_of(one) for one in cluster.all(self.kind) if (one.get("spec") or {}).get("ca") in cas]
+
+    async def follow(self, wake: Callable[[Ref], None], stop: asyncio.Event) -> None:
+        """Once, when this process begins to work: finds the rows whose objects went while nobody looked."""
+        cluster = self._context.cluster
+        present = [ref_of(one) for one in cluster.all(self.kind)]
+        issuers = await self._context.services.issuers.all()
+        found = vanished(issuers, cluster.origin, cluster_name(cluster), self.kind, present)
+        for ref in found.shut:
+            wake(ref)
+        if found.held_back:
+            log.error(
+                "issuers are in the database and not in the cluster; so many are not shut by themselves: "
+                "for each that is really gone, create the object again and delete it",
+                kind=self.kind,
+                issuers=[str(ref) for ref in found.held_back],
+            )
 
     async def reconcile(self, ref: Ref) -> float | None:
         """See `Reconciler`."""
