@@ -74,10 +74,11 @@ async def _run(
     from spork.controller.operator import Operator
     from spork.controller.reconciler import Context
     from spork.services import open_services
+    from spork.store.database import OPERATOR_ROLE
 
     stop = stop_on_signals()
     async with (
-        open_services(settings, keys=False) as services,
+        open_services(settings, keys=False, role=OPERATOR_ROLE) as services,
         open_cluster(kubeconfig, context, namespaces) as cluster,
     ):
         operator = Operator(Context(cluster, services, AccessReviews(cluster.connection)))

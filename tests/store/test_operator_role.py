@@ -17,7 +17,9 @@ from spork.issuance.ports import Recorded
 from spork.issuance.revoke import Reason
 from spork.policy.issuer import KeyPolicy, NamePolicy
 from spork.store.certificate import CertificateLedger
+from spork.store.crl import CRLStore
 from spork.store.database import OPERATOR_ROLE, Database
+from spork.store.feed import StatusFeed
 
 pytestmark = pytest.mark.store
 
@@ -156,3 +158,15 @@ async def test_with_that_role_trees_and_imports_are_asked_for(world: SigningWorl
     assert state.pending
     assert taken is not None
     assert taken.pending
+
+
+async def test_with_that_role_conditions_can_be_told(world: SigningWorld) -> None:
+    """CRLs, statuses, live certificates, and plans to revoke."""
+    operator, recorded = world.operator, await world.issue()
+    assert recorded is not None
+    assert await CRLStore(operator.database).scopes(operator.clock.now())
+    assert await operator.issuers.live_certificates("web", origin="file") == 1
+    statuses = await operator.revocations.statuses(WEB, [recorded.serial])
+    assert statuses.by_serial[recorded.serial].state == "issued"
+    async with operator.database.connection() as connection:
+        await StatusFeed(operator.database)._read(connection)
