@@ -78,12 +78,13 @@ kube-assets: ## Bring the binaries of a Kubernetes control plane for the operato
 	@scripts/kube-assets $(KUBE_ASSETS_DIR)
 
 # The locks hold hashes for every platform and never name where packages come from: that is each user's own configuration.
-COMPILE = $(BIN)/uv --quiet pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --group pyproject.toml:build --extra embedded
+COMPILE = $(BIN)/uv --quiet pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --group pyproject.toml:build
 
 lock: $(VENV)/.installed-dev ## Write the lock files anew; LOCK_FLAGS=--upgrade takes newer versions
-	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --output-file requirements.lock
-	$(COMPILE) $(LOCK_FLAGS) --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
-	@! grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock requirements-dev.lock || { echo "A lock file names an address." >&2; exit 1; }
+	$(COMPILE) --extra embedded $(LOCK_FLAGS) pyproject.toml --output-file requirements.lock
+	$(COMPILE) --extra embedded $(LOCK_FLAGS) --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	$(COMPILE) $(LOCK_FLAGS) --extra operator --constraint requirements-dev.lock pyproject.toml --output-file requirements-image.lock
+	@! grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements.lock requirements-dev.lock requirements-image.lock || { echo "A lock file names an address." >&2; exit 1; }
 
 clean: ## Remove what was built and installed here; the state in .spork stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis htmlcov .coverage .coverage.* *.egg-info

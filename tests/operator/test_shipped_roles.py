@@ -27,26 +27,26 @@ def _rights(resources: Iterable[str], verbs: str, name: str = "") -> set[Right]:
 EVERYWHERE: set[Right] = (
     _rights((f"{one}.spork-ca.org" for one in OURS), "get list watch patch")
     | _rights((f"{one}/status.spork-ca.org" for one in OURS), "patch")
-    | _rights(["certificates/finalizers.spork-ca.org"], "update")
-    | _rights(["namespaces."], "get list watch")
-    | _rights(
-        ["certificaterequests.cert-manager.io", "certificatesigningrequests.certificates.k8s.io"], "get list watch"
-    )
-    | _rights(
-        ["certificaterequests/status.cert-manager.io", "certificatesigningrequests/status.certificates.k8s.io"], "patch"
-    )
+    | _rights(["namespaces.", "certificatesigningrequests.certificates.k8s.io"], "get list watch")
+    | _rights(["certificatesigningrequests/status.certificates.k8s.io"], "patch")
     | _rights(["signers.certificates.k8s.io"], "sign attest", "spork-ca.org/*")
     | _rights(["subjectaccessreviews.authorization.k8s.io"], "create")
-    | _rights(["clustertrustbundles.certificates.k8s.io"], "get list watch create update patch delete")
+    | _rights(["clustertrustbundles.certificates.k8s.io"], "get list watch create update delete")
 )
-IN_ITS_OWN: set[Right] = _rights(["leases.coordination.k8s.io"], "create") | _rights(
-    ["leases.coordination.k8s.io"], "get update patch", "spork-controller"
-)
+EVENTS: set[Right] = _rights(["events.events.k8s.io"], "create")
+IN: dict[str, set[Right]] = {
+    NAMESPACE: _rights(["leases.coordination.k8s.io"], "create")
+    | _rights(["leases.coordination.k8s.io"], "get update", "spork-controller"),
+    "default": EVENTS,
+    "kube-system": set(),
+}
 IN_A_WORKLOAD: set[Right] = (
-    _rights(["secrets.", "configmaps."], "get list watch create update patch delete")
-    | _rights(["events."], "create patch")
-    | _rights(["ingresses.networking.k8s.io"], "get list watch")
+    _rights(["secrets.", "configmaps."], "get list watch create update delete")
+    | EVENTS
+    | _rights(["ingresses.networking.k8s.io", "certificaterequests.cert-manager.io"], "get list watch")
+    | _rights(["certificaterequests/status.cert-manager.io"], "patch")
     | _rights(["certificates.spork-ca.org"], "create update delete")
+    | _rights(["certificates/finalizers.spork-ca.org"], "update")
 )
 
 
@@ -100,10 +100,9 @@ def _all_rights(kube: Cluster, who: str, namespace: str) -> set[Right]:
     return set(found(who)) - set(found("system:serviceaccount:default:nobody"))
 
 
-@pytest.mark.parametrize("namespace", [NAMESPACE, "default", "kube-system"])
+@pytest.mark.parametrize("namespace", IN)
 def test_the_operator_may_do_exactly_this_where_it_does_not_work(shipped_kube: Cluster, namespace: str) -> None:
-    expected = EVERYWHERE | (IN_ITS_OWN if namespace == NAMESPACE else set())
-    assert _all_rights(shipped_kube, OPERATOR, namespace) == expected
+    assert _all_rights(shipped_kube, OPERATOR, namespace) == EVERYWHERE | IN[namespace]
 
 
 def test_the_operator_may_do_exactly_this_where_it_works(shipped_kube: Cluster, workload: str) -> None:
