@@ -143,15 +143,15 @@ def with_tls(app: Any, chain: list[str]) -> Any:
     return application
 
 
-async def an_admin_world(database: Database, home: Path) -> AdminWorld:
-    """Management CA, tree and two issuers on a fresh database."""
+async def an_admin_world(database: Database, home: Path, tree: str = TREE, **settings_given: Any) -> AdminWorld:
+    """Management CA, tree and its issuers on a fresh database."""
     clock = FixedClock(datetime.now(UTC).replace(microsecond=0))
-    settings = load_settings(environment={}, home=home)
+    settings = load_settings(environment={}, home=home, **settings_given)
     passphrases = {kind: Passphrases(b"a passphrase for tests") for kind in ("online", "sealed")}
     services = await wire(settings, database, passphrases, create=True, clock=clock)
     await ensure_management_ca(services)
     workshop = Workshop(
         services.authorities, services.keys, services.keys, services.pipeline, clock, settings.url_of_status()
     )
-    await build(load_text(TREE), workshop)
+    await build(load_text(tree), workshop)
     return AdminWorld(services, application(services), clock)

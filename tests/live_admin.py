@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from admin_world import AdminWorld, an_admin_world
+from admin_world import TREE, AdminWorld, an_admin_world
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from spork.api.listeners import Listener, bind, serve, tls_context
@@ -42,7 +42,7 @@ class LiveAdmin:
 
 
 @contextmanager
-def live_admin(database_url: str, home: Path) -> Iterator[LiveAdmin]:
+def live_admin(database_url: str, home: Path, tree: str = TREE, **settings: Any) -> Iterator[LiveAdmin]:
     """Serves until the block ends."""
     started = threading.Event()
     found: dict[str, Any] = {}
@@ -50,7 +50,7 @@ def live_admin(database_url: str, home: Path) -> Iterator[LiveAdmin]:
     async def run() -> None:
         database = await Database.open(database_url, min_size=1, max_size=4)
         try:
-            world = await an_admin_world(database, home)
+            world = await an_admin_world(database, home, tree, **settings)
             management = await world.services.authorities.authority(MANAGEMENT_AUTHORITY)
             assert management.certificate is not None
             tls = tls_context(management.certificate.public_bytes(Encoding.PEM).decode())

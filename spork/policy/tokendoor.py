@@ -85,10 +85,10 @@ def token_door(issuer: Issuer) -> TokenDoor | None:
 
 def service_account(username: str, uid: str) -> ServiceAccount | None:
     """From the user name that Kubernetes gives a ServiceAccount; None for every other user."""
-    system, kind, *rest = username.split(":")
-    if (system, kind) != ("system", "serviceaccount") or len(rest) != 2 or not uid:
+    parts = username.split(":")
+    if parts[:2] != ["system", "serviceaccount"] or len(parts) != 4 or not uid:
         return None
-    namespace, name = rest
+    namespace, name = parts[2:]
     if _NAMESPACE_NAME.fullmatch(namespace) is None or _ACCOUNT_NAME.fullmatch(name) is None:
         return None
     return ServiceAccount(namespace, name, uid)
