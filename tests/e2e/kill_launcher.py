@@ -2,7 +2,8 @@
 
 Usage: kill_launcher.py PLACES ARMED_FILE ARGUMENTS...   PLACES is a list of `before|after:module:qualified.name`, joined by
 commas. All are harmless until ARMED_FILE exists; then the one whose text stands in it is deadly. The program itself has no such
-hooks. SPORK_TEST_LEASE_S shortens the leases, so that a test need not wait for what a dead process held. With
+hooks. SPORK_TEST_LEASE_S shortens the leases, so that a test need not wait for what a dead process held, and
+SPORK_TEST_JOB_LEASE_S those of a signer's jobs. With
 SPORK_TEST_STRIKE=pause the armed place is not deadly: who reaches it makes ARMED_FILE.reached and waits until ARMED_FILE is gone.
 """
 
@@ -82,6 +83,9 @@ def shorten_leases(seconds: int) -> None:
 if __name__ == "__main__":
     if lease := os.environ.get("SPORK_TEST_LEASE_S"):
         shorten_leases(int(lease))
+    if lease := os.environ.get("SPORK_TEST_JOB_LEASE_S"):
+        signing: Any = importlib.import_module("spork.issuance.signing")
+        signing.JOB_LEASE_S = int(lease)
     for deadly in filter(None, sys.argv[1].split(",")):
         make_deadly(deadly, Path(sys.argv[2]))
     from spork.cli.main import main
