@@ -158,12 +158,6 @@ class HierarchyStatus(Status):
     plan: Plan | None = Field(default=None, description="What remains to be done.")
     ready: Annotated[str, Text(16)] | None = Field(default=None, description="How many CAs are ready, such as 3/4.")
     not_after: Time | None = Field(default=None, description="When the first certificate of a CA of the tree ends.")
-    live_certificates: int | None = Field(
-        default=None,
-        ge=0,
-        description="How many certificates of end entities are alive below it. Above 0, its deletion has to be confirmed with "
-        "this number.",
-    )
 
 
 class Hierarchy(Resource):

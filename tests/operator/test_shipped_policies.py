@@ -29,14 +29,17 @@ def _target(resource: dict[str, Any]) -> str:
 
 
 def _with_live(kube: Cluster, kind: str, live: int | None, name: str, namespace: str = "default") -> dict[str, Any]:
-    """An object whose status says that so many certificates are alive."""
+    """An object whose status says that so many certificates are alive; that of a Hierarchy says it CA by CA."""
     resource = a_resource(kind, name=name)
     if kind not in CLUSTER_KINDS:
         resource["metadata"]["namespace"] = namespace
     done = kube.apply(resource)
     assert done.returncode == 0, done.stderr
     if live is not None:
-        status = json.dumps({"status": {"liveCertificates": live}})
+        cas = [{"id": "web", "phase": "Ready", "liveCertificates": live // 2}, {"id": "lab", "phase": "Pending"}]
+        cas.append({"id": "root", "phase": "Ready", "liveCertificates": live - live // 2})
+        counted = {"authorities": cas} if kind == "Hierarchy" else {"liveCertificates": live}
+        status = json.dumps({"status": counted})
         _ok(kube, "patch", "-f", "-", "--subresource=status", "--type=merge", "-p", status, stdin=_target(resource))
     return resource
 
