@@ -127,7 +127,7 @@ class HierarchyReconciler:
             return ()
         age = _LOOKED_AT_FOR if all(one.status for one in memory.conditions) else _LOOKED_AT_AGAIN
         fresh = memory.looked_at is not None and snapshot.now - memory.looked_at < age
-        looks_like = (built, snapshot.declared)
+        looks_like = (built, _urls(snapshot), snapshot.declared)
         if not fresh or looks_like != memory.looked_like:
             memory.conditions = (await drift.in_sync(self.context, snapshot), await drift.crls(self.context, snapshot))
             memory.looked_at, memory.looked_like = snapshot.now, looks_like
@@ -217,6 +217,12 @@ def _built(snapshot: Snapshot) -> tuple[bytes, ...]:
     """The certificates of its CAs."""
     ours = (one.current for one in snapshot.tree.authorities.values() if one.declared_by == snapshot.subject)
     return tuple(current.certificate_der for current in ours if current is not None and current.certificate_der)
+
+
+def _urls(snapshot: Snapshot) -> tuple[object, ...]:
+    """What its CAs write into certificates as addresses."""
+    ours = (one.current for one in snapshot.tree.authorities.values() if one.declared_by == snapshot.subject)
+    return tuple(current.urls for current in ours if current is not None)
 
 
 def _known_counts(item: Object) -> dict[AuthorityId, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -64,6 +65,15 @@ class IssuerReconciler:
 
     async def follow(self, wake: Callable[[Ref], None], stop: asyncio.Event) -> None:
         """Once, when this process begins to work: finds the rows whose objects went while nobody looked."""
+        while not stop.is_set():
+            try:
+                await self._sweep(wake)
+                return
+            except SporkError as error:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), error.retry_after_s or 5)
+
+    async def _sweep(self, wake: Callable[[Ref], None]) -> None:
         cluster = self._context.cluster
         present = [ref_of(one) for one in cluster.all(self.kind)]
         issuers = await self._context.services.issuers.all()
