@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,13 +46,12 @@ async def _work(settings: Settings, *, once: bool, sealed: bool) -> bool:
     from spork.cli.runtime import stop_on_signals
     from spork.services import open_services
 
-    stop = stop_on_signals()
     async with open_services(settings, sealed=sealed, first_keys=True, terminal=True) as services:
-        failed = False
+        if once:
+            return await _all(services, sealed=sealed)
+        stop = stop_on_signals()
         while not stop.is_set():
-            failed = await _all(services, sealed=sealed) or failed
-            if once:
-                return failed
+            await _all(services, sealed=sealed)
             await _pause(stop)
     return False
 
@@ -72,8 +72,6 @@ async def _all(services: Services, *, sealed: bool) -> bool:
 
 
 async def _pause(stop: asyncio.Event) -> None:
-    import contextlib
-
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), _LOOK_S)
 
