@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from typing import Any
 from spork.controller.admission import check_name
 from spork.controller.cluster import Object, Ref, Refused, ref_of
 from spork.controller.fieldsets import Fields
-from spork.controller.folder.places import DATA_KINDS, data_folder, status_file
+from spork.controller.folder.places import DATA_KINDS, data_folder, status_file, summary_file
 from spork.errors import ConfigurationError
 from spork.files import write_atomically
 
+_TRIES = 5
+_SUMMARY = "folder.json"
 _OURS = "folder"
 """The key under which a file holds what is not part of the object."""
 
@@ -46,11 +48,27 @@ class Stored:
 
 def read(home: Path) -> list[Stored]:
     """Everything. Removes what an interrupted write left. Raises ConfigurationError that names a file which cannot be used."""
-    found = [_stored(file, _loaded(file)) for file in _files(home / "status") if file.parent != home / "status"]
+    _clean(home)
+    found = [_stored(file, _loaded(file)) for file in _status_files(home / "status")]
     for kind, (name, _) in DATA_KINDS.items():
-        for link in _links(home / name):
-            found.append(_with_data(kind, link))
+        found += [_stored(link, _with_data(kind, link)) for link in _links(home / name)]
     return found
+
+
+def look(home: Path, kind: str) -> list[Stored]:
+    """The objects of one kind, for those who only look while another process may write. Changes nothing."""
+    if kind not in DATA_KINDS:
+        found = ((file, _read_or_none(file)) for file in _status_files(home / "status" / kind.lower()))
+    else:
+        links = _links(home / DATA_KINDS[kind][0])
+        found = ((link, _patiently(kind, link)) for link in links)
+    return [_stored(file, values) for file, values in found if values is not None]
+
+
+def summary(home: Path) -> dict[str, Any]:
+    """What is wrong with the folder as a whole, as of the last scan."""
+    file = summary_file(home)
+    return _loaded(file) if file.exists() else {}
 
 
 def write(home: Path, stored: Stored) -> None:
@@ -110,12 +128,43 @@ def _unusable(file: Path) -> ConfigurationError:
     )
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.name.startswith(".") and path.is_file():
+def _read_or_none(file: Path) -> dict[str, Any] | None:
+    """None: it has just been removed."""
+    try:
+        return _loaded(file)
+    except ConfigurationError:
+        if file.exists():
+            raise
+        return None
+
+
+def _patiently(kind: str, link: Path) -> dict[str, Any] | None:
+    """A version may go while it is read; then the next one is there."""
+    for _ in range(_TRIES):
+        try:
+            return _with_data(kind, link)
+        except ConfigurationError:
+            if not link.is_symlink():
+                return None
+    return _with_data(kind, link)
+
+
+def _status_files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*.json")) if file.name[0] != "." and file != folder / _SUMMARY]
+
+
+def _clean(home: Path) -> None:
+    """Removes what belongs to nothing: it was being written when the process died."""
+    for path in (home / "status").rglob(".*"):
+        if path.is_file():
             path.unlink()
-        elif path.suffix == ".json" and path.is_file():
-            yield path
+    for name, _ in DATA_KINDS.values():
+        for path in (home / name).glob("*/.*"):
+            link = path.with_name(path.name[1:])
+            if link.is_symlink():
+                _remove_others(link, Path(os.readlink(link)).parent.name)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 # Secrets and ConfigMaps
@@ -125,18 +174,11 @@ def _versions(link: Path) -> Path:
     return link.with_name(f".{link.name}")
 
 
-def _links(folder: Path) -> Iterator[Path]:
-    """The links, after what belongs to none of them is removed."""
-    for namespace in sorted(folder.iterdir()) if folder.is_dir() else ():
-        for path in sorted(namespace.iterdir()):
-            if path.is_symlink():
-                _remove_others(path, Path(os.readlink(path)).parent.name)
-                yield path
-            elif path.name.startswith(".") and not path.with_name(path.name[1:]).is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+def _links(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*/*")) if path.is_symlink()]
 
 
-def _with_data(kind: str, link: Path) -> Stored:
+def _with_data(kind: str, link: Path) -> dict[str, Any]:
     data = link.resolve()
     values = _loaded(data.parent / "metadata.json")
     binary = values.pop("binaryKeys", [])
@@ -146,15 +188,13 @@ def _with_data(kind: str, link: Path) -> Stored:
         raise _unusable(link) from error
     encoded = {name: base64.b64encode(octets).decode() for name, octets in contents.items()}
     if kind == "Secret":
-        values["data"] = encoded
-        return _stored(link, values)
+        return {**values, "data": encoded}
     try:
         texts = {name: octets.decode() for name, octets in contents.items() if name not in binary}
     except UnicodeDecodeError as error:
         raise _unusable(link) from error
     binaries = {name: text for name, text in encoded.items() if name in binary}
-    values |= {key: one for key, one in (("data", texts), ("binaryData", binaries)) if one}
-    return _stored(link, values)
+    return values | {key: one for key, one in (("data", texts), ("binaryData", binaries)) if one}
 
 
 def _write_data(home: Path, ref: Ref, stored: Stored) -> None:

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+_OF_FILES = ("csr", "reuse_key", "validity", "out", "key_file", "passphrase", "passphrase_file")
 STATES = ("reserved", "issued", "abandoned", "revoked", "held", "expired")
 
 
 @click.group()
 def cert() -> None:
-    """Issue, list, show, export and renew certificates."""
+    """Issue, enrol, list, show, export and renew certificates."""
 
 
 @cert.command()
@@ -58,6 +59,41 @@ def issue(connection: ContextOptions, **options: Any) -> None:
     from spork.cli.issuing import IssueOptions, issue_certificate
 
     issue_certificate(connection, IssueOptions(**options))
+
+
+@cert.command()
+@click.option(
+    "--token-file",
+    required=True,
+    metavar="FILE",
+    help="First line is a one-time token or a ServiceAccount's token; - reads standard input.",
+)
+@click.option("--issuer", required=True, metavar="LABEL", help="Issuer to ask.")
+@click.option(
+    "--type", "--profile", "profile", metavar="PROFILE", help="The token's, or the issuer's first, by default."
+)
+@click.option(
+    "--san", multiple=True, metavar="NAME", help="example.com, or kind:value; all that the token stands for by default."
+)
+@click.option("--algorithm", default="ecdsa-p256", show_default=True, help="Of the new key.")
+@click.option("--validity", type=Span(), metavar="SPAN", help="90d, 12h, 1y; the profile's by default.")
+@click.option("--csr", type=EXISTING, help="Use this request (PEM or DER) instead of making a key.")
+@click.option("--out", type=FILE, required=True, help="Where the certificate and its chain go.")
+@click.option(
+    "--key", "key_file", type=FILE, help="Where the private key goes, mode 0600. Default: as --out, with .key."
+)
+@click.option("--no-chain", is_flag=True, help="Write the certificate alone.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
+@output_option
+@context_options
+def enrol(connection: ContextOptions, **options: Any) -> None:
+    """Get a certificate for a token, without an administrator's certificate.
+
+    The private key is made here and never leaves this machine. Of the connection only --server and --ca-file count.
+    """
+    from spork.cli.enrolment import EnrolOptions, enrol_with_token
+
+    enrol_with_token(connection, EnrolOptions(**options))
 
 
 @cert.command(name="list")
@@ -165,7 +201,7 @@ def export(connection: ContextOptions, certificate: str, form: str, out: Path | 
 
 
 @cert.command()
-@click.argument("certificate", metavar="SERIAL|FILE")
+@click.argument("certificate", metavar="SERIAL|FILE|NAMESPACE/NAME")
 @click.option("--algorithm", help="Of the new key; by default that of the old one.")
 @click.option("--csr", type=EXISTING, help="Use this request instead of making a key.")
 @click.option("--reuse-key", type=EXISTING, help="Keep this private key instead of making a new one.")
@@ -181,7 +217,13 @@ def export(connection: ContextOptions, certificate: str, form: str, out: Path | 
 @output_option
 @context_options
 def renew(connection: ContextOptions, certificate: str, **options: Any) -> None:
-    """Issue a successor with the same issuer, profile, subject and names. The old certificate stays valid."""
-    from spork.cli.issuing import RenewOptions, renew_certificate
+    """Issue a successor with the same issuer, profile, subject and names. The old certificate stays valid.
 
+    NAMESPACE/NAME is a Certificate of the folder that `spork up` runs on this machine: it is renewed now, into its Secret.
+    """
+    from spork.cli.issuing import RenewOptions, renew_certificate
+    from spork.cli.resources import renew as renew_resource
+
+    if not any(options[name] for name in _OF_FILES) and renew_resource(certificate):
+        return
     renew_certificate(connection, certificate, RenewOptions(**options))

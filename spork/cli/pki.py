@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from spork.cli.get import approve
 from spork.cli.pki_work import work
 from spork.cli.presets import preset
 
@@ -243,6 +244,7 @@ def import_csr_(csr: TextIO, file: Path, config: Path | None) -> None:
 
 
 pki.add_command(preset)
+pki.add_command(approve)
 pki.add_command(work)
 
 
