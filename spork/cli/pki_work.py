@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from spork.settings import Settings
 
 _LOOK_S = 2.0
+_LISTS_EVERY = 30
+"""Looks; a tree that was just built has its lists from that."""
 
 
 @click.command(name="work")
@@ -49,14 +51,15 @@ async def _work(settings: Settings, *, once: bool, sealed: bool) -> bool:
     async with open_services(settings, sealed=sealed, first_keys=True, terminal=True) as services:
         if once:
             return await _all(services, sealed=sealed)
-        stop = stop_on_signals()
+        stop, looks = stop_on_signals(), 0
         while not stop.is_set():
-            await _all(services, sealed=sealed)
+            await _all(services, sealed=sealed, lists=looks % _LISTS_EVERY == 0)
+            looks += 1
             await _pause(stop)
     return False
 
 
-async def _all(services: Services, *, sealed: bool) -> bool:
+async def _all(services: Services, *, sealed: bool, lists: bool = True) -> bool:
     """Everything that can be done now; whether a plan failed."""
     from spork.api.crl.publication import ensure_crls
     from spork.cli.building import Outcome, work
@@ -66,7 +69,7 @@ async def _all(services: Services, *, sealed: bool) -> bool:
     kinds = (IMPORT, *(KINDS if sealed else KINDS[:1]))
     while (outcome := await work(services, *kinds, progress=_say)) is not Outcome.NONE:
         failed = failed or outcome is Outcome.FAILED
-    for published in await ensure_crls(services):
+    for published in await ensure_crls(services) if lists else ():
         _say(f"CRL {published.number} of {published.scope} published, {published.entries} entries")
     return failed
 
