@@ -1,4 +1,4 @@
-"""`spork admin`: issue, list and revoke administrators."""
+"""`spork admin`: issue, list and revoke administrators, and one-time tokens for enrolment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEVELS = ("viewer", "operator", "admin", "superadmin")
 
 @click.group()
 def admin() -> None:
-    """Issue, list and revoke administrators."""
+    """Issue, list and revoke administrators, and tokens for enrolment."""
 
 
 @admin.command()
@@ -99,3 +99,77 @@ def revoke(connection: ContextOptions, administrator: str, reason: str, hold: bo
         show_data(answer, output)
     else:
         click.echo(f"The administrator {answer['serial']} is {'on hold' if answer['state'] == 'held' else 'revoked'}.")
+
+
+@admin.group()
+def token() -> None:
+    """Make, list and revoke one-time tokens for enrolment."""
+
+
+@token.command()
+@click.option(
+    "--issuer", required=True, metavar="LABEL", help="Issuer that will issue; its door for tokens must be open."
+)
+@click.option("--name", "names", multiple=True, required=True, metavar="NAME",
+              help="A name of the certificate: example.com, or kind:value; repeatable.")  # fmt: skip
+@click.option("--type", "--profile", "profile", metavar="PROFILE", help="The issuer's first by default.")
+@click.option("--ttl", type=Span(), default="1h", show_default=True, metavar="SPAN", help="How long it can be used.")
+@click.option("--validity", type=Span(), metavar="SPAN", help="Longest validity of the certificate.")
+@click.option("--note", metavar="TEXT", help="For people: what it is for.")
+@click.option("--out", type=FILE, help="Where the token goes, mode 0600; standard output by default.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@output_option
+@context_options
+def create(connection: ContextOptions, **options: Any) -> None:
+    """Make a token that one certificate can be had with. It is shown this once."""
+    from spork.cli.enrolment import TokenOptions, create_token
+
+    create_token(connection, TokenOptions(**options))
+
+
+@token.command(name="list")
+@click.option("--issuer", metavar="LABEL")
+@output_option
+@context_options
+def list_tokens(connection: ContextOptions, issuer: str | None, output: str) -> None:
+    """List one-time tokens, newest first."""
+    from spork.cli.client import connect
+    from spork.cli.output import expiry, show_list, when
+
+    with connect(connection) as client:
+        items = list(client.pages("/enrolment-tokens", {"issuer": issuer}, None))
+    show_list(
+        items,
+        output,
+        [
+            ("ID", lambda t: t["id"]),
+            ("STATE", lambda t: t["state"]),
+            ("ISSUER", lambda t: t["issuer"] or ""),
+            ("NAMES", lambda t: ", ".join(t["names"])),
+            ("EXPIRES", lambda t: expiry(t["expiresAt"])),
+            ("NOTE", lambda t: t["note"]),
+        ],
+        [
+            ("PROFILE", lambda t: t["profile"]),
+            ("MADE BY", lambda t: t["madeBy"]),
+            ("USED", lambda t: f"{when(t['usedAt'])} from {t['usedFrom']}" if t["usedAt"] else ""),
+        ],
+        empty="There are no tokens.",
+    )
+
+
+@token.command(name="revoke")
+@click.argument("token_id", metavar="ID")
+@output_option
+@context_options
+def revoke_token(connection: ContextOptions, token_id: str, output: str) -> None:
+    """Revoke a one-time token by its ID. What it brought forth stays valid."""
+    from spork.cli.client import connect, path_segment
+    from spork.cli.output import show_data
+
+    with connect(connection) as client:
+        answer = client.post(f"/enrolment-tokens/{path_segment(token_id)}/revoke")
+    if output in ("json", "yaml"):
+        show_data(answer, output)
+    else:
+        click.echo(f"The token {answer['id']} is {answer['state']}.")

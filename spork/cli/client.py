@@ -13,7 +13,7 @@ import click
 import httpx
 
 from spork import __version__
-from spork.cli.context import Context, ContextOptions, resolve
+from spork.cli.context import Context, ContextOptions, resolve, resolve_server
 from spork.errors import Code, ConfigurationError, SporkError
 
 API: Final = "/api/v1"
@@ -109,6 +109,24 @@ def connect(options: ContextOptions) -> Iterator[AdminClient]:
         yield AdminClient(http, context.server)
 
 
+@contextmanager
+def connect_with_token(options: ContextOptions, token: str) -> Iterator[AdminClient]:
+    """A client without a certificate, for enrolment alone; the token goes into each request. Raises SporkError."""
+    server, ca_file = resolve_server(options)
+    with httpx.Client(
+        base_url=server,
+        verify=_verification(ca_file),
+        timeout=TIMEOUT,
+        trust_env=False,
+        headers={
+            "User-Agent": f"spork/{__version__}",
+            "Accept": "application/json",
+            "Authorization": f"Bearer {token}",
+        },
+    ) as http:
+        yield AdminClient(http, server)
+
+
 def may_have_happened(error: SporkError) -> bool:
     """Whether what was asked for may have been done although it failed here: the connection or the database broke in between."""
     return error.code is Code.UNAVAILABLE and not isinstance(error, NotSent)
@@ -131,14 +149,7 @@ def tls_context(context: Context) -> ssl.SSLContext:
 
     Raises ConfigurationError for files that are not what they should be.
     """
-    tls = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
-    if context.ca_file is not None:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            tls.load_verify_locations(cafile=str(context.ca_file))
-        except ssl.SSLError as error:
-            raise ConfigurationError(f"{context.ca_file} holds no certificates in PEM.") from error
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls = _verification(context.ca_file)
     try:
         tls.load_cert_chain(context.admin_cert, context.admin_key, password=lambda: _ask(context.admin_key))
     except ssl.SSLError as error:
@@ -147,6 +158,18 @@ def tls_context(context: Context) -> ssl.SSLContext:
         ) from error
     except PermissionError as error:
         raise ConfigurationError(f"{error.filename or context.admin_key} cannot be read: {error.strerror}.") from error
+    return tls
+
+
+def _verification(ca_file: Path | None) -> ssl.SSLContext:
+    tls = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    if ca_file is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            tls.load_verify_locations(cafile=str(ca_file))
+        except ssl.SSLError as error:
+            raise ConfigurationError(f"{ca_file} holds no certificates in PEM.") from error
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
     return tls
 
 

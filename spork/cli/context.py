@@ -105,6 +105,23 @@ def resolve(options: ContextOptions, environment: Mapping[str, str] | None = Non
     )
 
 
+def resolve_server(options: ContextOptions, environment: Mapping[str, str] | None = None) -> tuple[str, Path | None]:
+    """Base URL and trusted certificates alone, for who comes without an administrator's certificate.
+
+    Raises ConfigurationError.
+    """
+    file = context_file(os.environ if environment is None else environment)
+    given = {key: getattr(options, key) for key in ("server", "ca_file") if getattr(options, key) is not None}
+    # As above: who names the server needs no file.
+    values = given if "server" in given and options.context is None else _from_file(file, options.context) | given
+    if "server" not in values:
+        raise ConfigurationError(f"There is no --server: give it, set SPORK_SERVER, or write it into {file}.")
+    ca_file = Path(values["ca_file"]) if "ca_file" in values else None
+    if ca_file is not None and not ca_file.is_file():
+        raise ConfigurationError(f"{ca_file}, given as ca_file, does not exist or is not a file.")
+    return _base_url(str(values["server"])), ca_file
+
+
 def context_file(environment: Mapping[str, str]) -> Path:
     """Where the context file is, whether it exists or not."""
     if named := environment.get("SPORK_CONFIG"):
