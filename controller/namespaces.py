@@ -31,6 +31,6 @@ def granted(values: Any, namespace: str, cluster: Cluster) -> bool:
 
 
 def is_terminating(cluster: Cluster, namespace: str) -> bool:
-    """Whether the namespace is going, or gone: nothing in it may be held back then."""
+    """Whether the namespace is going, or gone: nothing in it may be held back then. In a folder a namespace is only a word."""
     found = cluster.get(Ref("Namespace", "", namespace))
-    return found is None or "deletionTimestamp" in found["metadata"]
+    return cluster.origin == "kubernetes" if found is None else "deletionTimestamp" in found["metadata"]

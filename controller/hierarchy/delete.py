@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from spork.controller.annotations import CONFIRM_DELETE
 from spork.controller.cluster import Object, annotation
-from spork.controller.conditions import Condition
+from spork.controller.conditions import Condition, condition_of
 from spork.controller.hierarchy.declarers import declarer_name, declares
 from spork.controller.reasons import LIVE_CERTIFICATES
 from spork.controller.reconciler import Context
@@ -32,7 +33,7 @@ def held(item: Object, states: Mapping[AuthorityId, AuthorityState]) -> Conditio
     live = {ca: state.live_certificates for ca, state in states.items() if state.live_certificates}
     total = sum(live.values())
     given = annotation(item, CONFIRM_DELETE)
-    if not total or given == str(total):
+    if not total or is_confirmed(item, total):
         return None
     name = item["metadata"]["name"]
     number = f"{total} certificate is" if total == 1 else f"{total} certificates are"
@@ -47,6 +48,29 @@ def held(item: Object, states: Mapping[AuthorityId, AuthorityState]) -> Conditio
         "Revoke them, let them expire, or: "
         f"kubectl annotate --overwrite hierarchy {name} {CONFIRM_DELETE}={total}{wrong}",
     )
+
+
+def is_confirmed(item: Object, live: int) -> bool:
+    """Whether the annotation says how many there are, or how many the status has named since the deletion was asked for.
+
+    Numbers move while a person types.
+    """
+    given, found = annotation(item, CONFIRM_DELETE), condition_of(item, "Ready")
+    if given is None or given == str(live):
+        return given is not None
+    if found is None or found["reason"] != LIVE_CERTIFICATES.name:
+        return False
+    rows = item["status"].get("authorities") or [item["status"]]
+    return given == str(sum(row.get("liveCertificates", 0) for row in rows))
+
+
+def counted(item: Object, states: Mapping[AuthorityId, AuthorityState]) -> dict[str, Any]:
+    """The rest of the status as it was, which says what is about to end, with the numbers of now."""
+    old = item.get("status") or {}
+    fields = {key: value for key, value in old.items() if key not in ("conditions", "observedGeneration")}
+    live = {str(ca): state.live_certificates for ca, state in states.items()}
+    rows = [{**row, "liveCertificates": live.get(row["id"], 0)} for row in fields.get("authorities") or ()]
+    return {**fields, "authorities": rows}
 
 
 async def take_out_of_service(context: Context, item: Object, states: Mapping[AuthorityId, AuthorityState]) -> None:

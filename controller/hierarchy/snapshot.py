@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,8 +17,9 @@ from spork.hierarchy.model import Hierarchy as DeclaredHierarchy
 from spork.hierarchy.plan import plan
 from spork.hierarchy.problems import HierarchyError
 from spork.hierarchy.steps import Plan
-from spork.issuance.tree import TreeState
+from spork.issuance.tree import GenerationState, TreeState
 from spork.store.building import BuildState
+from spork.x509.authority import AuthorityURLs
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,21 @@ class Snapshot:
     def subject(self) -> str:
         """How the store calls it."""
         return f"Hierarchy/{self.name}"
+
+    @property
+    def certificates(self) -> tuple[bytes, ...]:
+        """Those of its CAs."""
+        return tuple(one.certificate_der for one in self._generations() if one.certificate_der is not None)
+
+    @property
+    def urls(self) -> tuple[AuthorityURLs, ...]:
+        """What its CAs write into certificates as addresses."""
+        return tuple(one.urls for one in self._generations())
+
+    def _generations(self) -> Iterator[GenerationState]:
+        for state in self.tree.authorities.values():
+            if state.declared_by == self.subject and state.current is not None:
+                yield state.current
 
 
 def declaration(context: Context, item: Object) -> tuple[Hierarchy | None, DeclaredHierarchy | None, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -13,6 +14,7 @@ from spork.controller.annotations import CONFIRM_DELETE, LIVE_CERTIFICATES
 from spork.controller.cluster import Change, Cluster, Object, Ref, annotation, ref_of
 from spork.controller.conditions import Condition, time_text, write_status
 from spork.controller.hierarchy.declarers import declared_cas
+from spork.controller.hierarchy.delete import is_confirmed
 from spork.controller.issuer.decide import Ruling, decide
 from spork.controller.issuer.snapshot import read
 from spork.controller.issuer.usable import label_of
@@ -30,6 +32,8 @@ log = structlog.get_logger("spork.controller")
 _RECHECK_S = 60.0
 """CAs of the hierarchy file change without an event here, and certificates expire without one."""
 _HELD_S = 30.0
+_COUNTED_FOR = timedelta(minutes=10)
+"""A status is not written anew for each certificate that comes or goes."""
 _WAITING_S = 1.0
 """Until a new root is in every trust bundle: a write for each, so hardly longer."""
 
@@ -50,6 +54,7 @@ class IssuerReconciler:
     def __init__(self, context: Context, kind: str) -> None:
         self.kind = kind
         self._context = context
+        self._counted_at: dict[Ref, tuple[str, datetime]] = {}
         # An Issuer hangs on its namespace twice: by its labels, which grants match, and when it is terminated.
         self.watches = frozenset({kind, "Hierarchy"} | ({"Namespace"} if kind == "Issuer" else set()))
 
@@ -92,6 +97,7 @@ class IssuerReconciler:
         """See `Reconciler`."""
         item = self._context.cluster.get(ref)
         if item is None:
+            self._counted_at.pop(ref, None)
             await self._shut(ref, "it is gone")
             return None
         if "deletionTimestamp" in item["metadata"]:
@@ -106,8 +112,24 @@ class IssuerReconciler:
             # The finalizer stands before the row does, so that no issuer can go without being shut.
             item = await self._context.cluster.set_finalizer(item, LIVE_CERTIFICATES, present=True)
             ruling = await self._put(ref, ruling, ruling.declared)
-        await self._write(item, ruling)
+        await self._write(item, ruling, await self._live(ref, item))
         return _RECHECK_S
+
+    async def _live(self, ref: Ref, item: Object) -> int:
+        """As the status says, or counted anew, where that is more than ten minutes ago. A restart asks for no write."""
+        now, uid = self._context.clock.now(), item["metadata"]["uid"]
+        known: int | None = (item.get("status") or {}).get("liveCertificates")
+        counted_uid, at = self._counted_at.get(ref, (uid, now))
+        self._counted_at.setdefault(ref, (uid, now))
+        if known is not None and counted_uid == uid and now - at < _COUNTED_FOR:
+            return known
+        self._counted_at[ref] = (uid, now)
+        return await self._count(ref)
+
+    async def _count(self, ref: Ref) -> int:
+        return await self._context.services.issuers.live_certificates(
+            ref.name, namespace=ref.namespace, origin=self._context.cluster.origin
+        )
 
     async def _put(self, ref: Ref, ruling: Ruling, declared: DeclaredIssuer) -> Ruling:
         try:
@@ -145,18 +167,16 @@ class IssuerReconciler:
             return None
         leaving = ref.namespace and is_terminating(self._context.cluster, ref.namespace)
         if not leaving:
-            live = await self._context.services.issuers.live_certificates(
-                ref.name, namespace=ref.namespace, origin=self._context.cluster.origin
-            )
-            if live and annotation(item, CONFIRM_DELETE) != str(live):
-                await self._write(item, Ruling(_held(live, item), None))
+            live = await self._count(ref)
+            if live and not is_confirmed(item, live):
+                await self._write(item, Ruling(_held(live, item), None), live)
                 return _HELD_S
         await self._shut(ref, "its namespace is terminated" if leaving else "it is deleted")
         await self._context.cluster.set_finalizer(item, LIVE_CERTIFICATES, present=False)
         return None
 
-    async def _write(self, item: Object, ruling: Ruling) -> None:
-        fields: dict[str, Any] = {}
+    async def _write(self, item: Object, ruling: Ruling, live: int | None = None) -> None:
+        fields: dict[str, Any] = {"liveCertificates": live}
         if ruling.declared is not None:
             fields["doors"] = self._doors(ref_of(item), ruling.declared)
         if ruling.not_after is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -11,6 +12,8 @@ from resource_world import ISSUER, TREE, World, a_world
 from store_builders import a_reservation, issued, one
 
 from spork.api.acme.routes import router
+from spork.controller.cluster import Ref
+from spork.controller.issuer.reconcile import cluster_issuer_reconciler, issuer_reconciler
 from spork.controller.issuer.usable import NotUsable, usable_issuer
 from spork.controller.reasons import Reason
 from spork.errors import Code, SporkError
@@ -275,6 +278,49 @@ async def test_a_cluster_that_is_set_up_anew_goes_on_with_its_issuers(world: Wor
     assert (await again.services.issuers.issuer("web")).declared_by == "cluster:second"
 
 
+# Rows whose objects went while nobody looked
+
+
+async def _swept(world: World) -> list[str]:
+    """What the reconcilers of both kinds find when they begin to work."""
+    woken: list[str] = []
+    for reconciler in (issuer_reconciler(world.context), cluster_issuer_reconciler(world.context)):
+        await reconciler.follow(lambda ref: woken.append(str(ref)), asyncio.Event())
+    return woken
+
+
+async def test_a_row_without_its_object_is_found_and_shut(world: World) -> None:
+    world.add("ClusterIssuer", "web", ISSUER)
+    world.add("Issuer", "web", ISSUER, "shop")
+    await world.settle()
+    assert await _swept(world) == []
+    world.cluster._items.pop(Ref("Issuer", "shop", "web"))
+    assert await _swept(world) == ["Issuer shop/web"]
+    await issuer_reconciler(world.context).reconcile(Ref("Issuer", "shop", "web"))
+    assert not await _is_open(world, "shop.web") and await _is_open(world, "web")
+    assert await _swept(world) == []
+
+
+async def test_many_rows_without_objects_are_left_alone(world: World) -> None:
+    for name in ("one", "two", "three"):
+        world.add("ClusterIssuer", name, ISSUER)
+    await world.settle()
+    for name in ("one", "two"):
+        world.cluster._items.pop(Ref("ClusterIssuer", "", name))
+    assert await _swept(world) == []
+
+
+async def test_an_operator_in_another_cluster_finds_nothing_of_its_own(world: World) -> None:
+    world.add("ClusterIssuer", "web", ISSUER)
+    await world.settle()
+    other = await a_world(world.services.database)
+    other.cluster.origin = "kubernetes"
+    system = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "elsewhere"}}
+    other.cluster.add(system)
+    assert await _swept(other) == []
+    assert await _is_open(world, "web")
+
+
 # Deletion
 
 
@@ -308,6 +354,30 @@ async def test_live_certificates_hold_an_issuer_until_their_number_is_confirmed(
     assert not await _is_open(world, "shop.web")
 
 
+async def test_a_number_that_was_shown_may_be_confirmed_though_it_has_moved_on(world: World) -> None:
+    world.add("Issuer", "web", ISSUER, "shop")
+    await world.settle()
+    await _issue(world, 2, "shop")
+    await world.delete("Issuer", "web", "shop")
+    await world.settle()
+    assert world.status("Issuer", "web", "shop")["liveCertificates"] == 2
+    await _issue(world, 1, "shop")
+    await world.annotate("Issuer", "web", "shop", confirm_delete="2")
+    await world.settle()
+    assert world.is_gone("Issuer", "web", "shop")
+
+
+async def test_a_number_from_before_the_deletion_confirms_nothing(world: World) -> None:
+    world.add("Issuer", "web", ISSUER, "shop")
+    await world.settle()
+    assert world.status("Issuer", "web", "shop")["liveCertificates"] == 0
+    await _issue(world, 1, "shop")
+    await world.annotate("Issuer", "web", "shop", confirm_delete="0")
+    await world.delete("Issuer", "web", "shop")
+    await world.settle()
+    assert world.ready("Issuer", "web", "shop") == ("False", "LiveCertificates")
+
+
 async def test_revoked_certificates_hold_nothing(world: World, database: Database) -> None:
     world.add("Issuer", "web", ISSUER, "shop")
     await world.settle()
@@ -328,7 +398,7 @@ async def test_a_namespace_that_is_terminated_is_never_held_up(world: World, dat
     await _issue(world, 3, "shop")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "finalizers": ["kubernetes"]}}
     world.cluster.add(namespace)
-    await world.cluster.delete(_ref("Namespace", "shop"))
+    await world.cluster.delete(Ref("Namespace", "", "shop"))
     await world.delete("Issuer", "web", "shop")
     await world.settle()
     assert world.is_gone("Issuer", "web", "shop")
@@ -353,9 +423,3 @@ async def test_a_deletion_that_was_never_looked_at_holds_nothing(world: World) -
     await world.settle()
     await world.delete("Issuer", "web", "shop")
     assert world.is_gone("Issuer", "web", "shop")
-
-
-def _ref(kind: str, name: str) -> Any:
-    from spork.controller.cluster import Ref
-
-    return Ref(kind, "", name)
