@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spork.controller.annotations import LIVE_CERTIFICATES
@@ -21,10 +23,13 @@ from spork.controller.reasons import NEEDS_APPROVAL, SIGNER_FAILED, TREE_READY
 from spork.controller.reconciler import Context
 from spork.errors import Code, SporkError
 from spork.store.building import BuildState
+from spork.store.configuration import watch_of
 
 _ASKED_S = 2.0
-"""While the signer has a plan: its job is one row to look at."""
+"""While the signer has a plan. That it has done it is noticed sooner; that it has failed is not."""
 _SEALED_S = 10.0
+_FOLLOWED_S = 1.0
+"""How often the version of the configuration is asked for: one cheap statement."""
 _WAITING_S = 30.0
 """What is handed in lies in objects that are not watched."""
 _IDLE_S = 300.0
@@ -56,6 +61,19 @@ class HierarchyReconciler:
             *(ref_of(one) for one in others if any(ca.get("id") in ids for ca in declared_cas(one))),
         ]
 
+    async def follow(self, wake: Callable[[Ref], None], stop: asyncio.Event) -> None:
+        """Wakes all Hierarchies when CAs or issuers have changed, which signers and other tools do beside the cluster."""
+        watch, known = watch_of(self.context.services.database), None
+        while not stop.is_set():
+            with contextlib.suppress(SporkError):
+                version = await watch.version()
+                if known not in (None, version):
+                    for item in self.context.cluster.all(self.kind):
+                        wake(ref_of(item))
+                known = version
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _FOLLOWED_S)
+
     async def reconcile(self, ref: Ref) -> float | None:
         """See `Reconciler`."""
         item = self.context.cluster.get(ref)
@@ -66,6 +84,9 @@ class HierarchyReconciler:
             return await self._delete(item)
         memory = self._memory(item)
         snapshot = await self._read(item, memory)
+        if snapshot.job is not None and snapshot.job.running:
+            # What is half built is no state to write down; nothing can be asked for or taken back now anyway.
+            return _ASKED_S
         rows = authority_rows(snapshot, memory.counts.by_ca)
         ruling = decide(snapshot, rows)
         if ruling.build:
@@ -91,7 +112,7 @@ class HierarchyReconciler:
         if snapshot.declared is None or snapshot.taken or snapshot.plan.forbidden:
             return snapshot
         messages, came = await take_in(self.context, snapshot)
-        return await read(self.context, item, messages) if came or messages else snapshot
+        return await read(self.context, item, messages) if came else replace(snapshot, messages=messages)
 
     async def _write(
         self, item: Object, snapshot: Snapshot, rows: list[dict[str, Any]], conditions: list[Condition]

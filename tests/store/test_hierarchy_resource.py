@@ -216,6 +216,32 @@ async def test_a_signer_that_fails_is_shown_and_asked_again_later(database: Data
     assert world.ready("Hierarchy", "main") == ("True", "Ready")
 
 
+async def test_what_is_half_built_is_not_written_down(world: World, database: Database) -> None:
+    world.add("Hierarchy", "main", TREE)
+    await world.settle()
+    before = world.item("Hierarchy", "main")
+    await database.execute("UPDATE job SET lease_until = now() + interval '1 minute' WHERE kind LIKE 'build%'")
+    world.add("Hierarchy", "main", _changed("issuingCAs/0/crlShards", 4))
+    await world.settle()
+    assert world.item("Hierarchy", "main")["status"] == before["status"]
+    await world.delete("Hierarchy", "main")
+    await world.settle()
+    assert not world.is_gone("Hierarchy", "main")
+
+
+async def test_a_change_of_the_configuration_wakes_the_hierarchy(built: World, database: Database) -> None:
+    stop, woken = asyncio.Event(), asyncio.Queue[Ref]()
+    following = asyncio.create_task(built.hierarchies.follow(woken.put_nowait, stop))
+    async with asyncio.timeout(60):
+        while woken.empty():
+            # Again and again, as the follower may not have begun when the first one comes.
+            await database.execute("UPDATE configuration_version SET version = version + 1")
+            await asyncio.sleep(0.05)
+    assert woken.get_nowait() == _main()
+    stop.set()
+    await following
+
+
 # Several declarations
 
 
