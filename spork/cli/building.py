@@ -33,7 +33,7 @@ _LEASE_S = 60
 _EXTEND_S = 15.0
 _LOOK_S = 1.0
 _MOST_TRIES = 30
-_PASSING = frozenset({Code.UNAVAILABLE, Code.CONFLICT, Code.IN_PROGRESS, Code.LEASE_LOST})
+_PASSING = frozenset({Code.UNAVAILABLE, Code.IN_PROGRESS, Code.LEASE_LOST})
 
 
 async def run(services: Services, stop: asyncio.Event, *, sealed: bool = False) -> None:
@@ -88,12 +88,19 @@ async def work(services: Services, *kinds: str, progress: Progress) -> Outcome:
 async def _failed(services: Services, job: BuildJob, error: SporkError, progress: Progress) -> None:
     progress(f"{job.subject}: {error.detail}")
     log.warning("a plan was not carried out", subject=job.subject, code=error.code.value, detail=error.detail)
-    # What an import waits for, such as the certificate of the CA above, may still come.
-    passing = _PASSING | {Code.PRECONDITION_FAILED} if job.kind == IMPORT else _PASSING
-    if error.code in passing and job.attempts < _MOST_TRIES:
+    if _passes(error, job) and job.attempts < _MOST_TRIES:
         await services.building.again(job, error.detail)
     else:
         await services.building.close(job, error.detail)
+
+
+def _passes(error: SporkError, job: BuildJob) -> bool:
+    """Whether trying again may help."""
+    # Another process builds right now. A conflict without a time to wait is one of names, and stays.
+    if error.code is Code.CONFLICT:
+        return error.retry_after_s is not None
+    # What an import waits for, such as the certificate of the CA above, may still come.
+    return error.code in _PASSING or (job.kind == IMPORT and error.code is Code.PRECONDITION_FAILED)
 
 
 async def _carry_out(services: Services, job: BuildJob, progress: Progress) -> None:

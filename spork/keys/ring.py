@@ -28,8 +28,8 @@ Kind = Literal["online", "sealed"]
 _DROP_ATTEMPTS = 5
 _HOW_TO_OPEN = {
     "online": "give this process the passphrase of the online keys (SPORK_PASSPHRASE_FILE or a systemd credential)",
-    "sealed": "it is opened by `spork pki build`, by `spork crl publish` and by ceremonies only; run one of them with "
-    "SPORK_SEALED_PASSPHRASE_FILE set",
+    "sealed": "it is opened by `spork pki build`, `spork pki work --sealed`, `spork crl publish` and ceremonies only; run one of "
+    "them with SPORK_SEALED_PASSPHRASE_FILE set",
 }
 
 

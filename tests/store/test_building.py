@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from typing import Any
 
@@ -241,3 +242,31 @@ async def test_which_keys_a_plan_needs(operator: Services, host: Services) -> No
     values, plan = await planned(operator, TREE + issuers)
     assert plan.changes
     assert needs_sealed(plan, load_declaration(values, SUBJECT)) == ()
+
+
+async def test_while_another_process_builds_the_job_waits(
+    operator: Services, host: Services, database: Database
+) -> None:
+    await requested(operator)
+    async with operator.authorities.lock():
+        assert (await works(host))[0] is Outcome.FAILED
+    state = await operator.building.state(SUBJECT)
+    assert state is not None
+    assert (state.pending, state.running) == (True, False)
+    assert "Another process is building the tree" in str(state.last_error)
+    await database.execute("UPDATE job SET run_at = now()")
+    assert (await works(host))[0] is Outcome.DONE
+
+
+async def test_the_worker_of_a_serving_process_builds_what_comes_until_it_is_stopped(
+    operator: Services, host: Services
+) -> None:
+    stop = asyncio.Event()
+    worker = asyncio.create_task(building.run(host, stop, sealed=True))
+    await requested(operator)
+    while await operator.building.state(SUBJECT) is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    stop.set()
+    await worker
+    assert {one.id for one in await operator.authorities.all()} == {"built-root-ca", "web"}
+    await building.run(operator, asyncio.Event())  # Without keys there is nothing to do.

@@ -15,6 +15,7 @@ from status_world import ROOT, WEB
 from store_builders import an_event, lapse, one
 from x509_world import a_signer
 
+from spork.cli import signing_worker
 from spork.errors import Code, SporkError
 from spork.ids import IssuerId, KeyId
 from spork.issuance.ports import IdempotencyKey, Recorded
@@ -550,3 +551,13 @@ async def test_an_issuer_by_its_row(world: SigningWorld) -> None:
     issuer = await world.operator.issuers.issuer("web")
     assert await world.operator.issuers.by_id(issuer.id) == issuer
     assert (await refusal_of(world.operator.issuers.by_id(IssuerId(999)))).code is Code.NOT_FOUND
+
+
+async def test_the_worker_of_a_serving_process_signs_what_comes_until_it_is_stopped(world: SigningWorld) -> None:
+    stop = asyncio.Event()
+    worker = asyncio.create_task(signing_worker.run(world.host, stop))
+    for name in ("a.test", "b.test"):
+        assert await world.operator.issuing.issue(await world.request(name), wait_s=30) is not None
+    stop.set()
+    await worker
+    await signing_worker.run(world.operator, asyncio.Event())  # Without keys there is nothing to do.
