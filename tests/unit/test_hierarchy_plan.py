@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from tree_world import ISSUER, ISSUING, NOW, POLICY, ROOT, STATUS_URL, TREE, World, a_tree
 
+from spork.errors import SporkError
 from spork.hierarchy.build import build
 from spork.hierarchy.classes import ChangeClass
 from spork.hierarchy.model import Hierarchy
@@ -254,3 +255,58 @@ def test_below_an_offline_root_everything_waits_until_its_certificate_is_importe
         ("issuing", ChangeClass.WAITING, Action.NOTHING),
         ("web", ChangeClass.WAITING, Action.NOTHING),
     ]
+
+
+# Several declarations of one installation
+
+
+async def test_what_others_have_declared_is_none_of_a_plan(world: World) -> None:
+    other = a_tree(
+        ROOT.replace('"Root"', '"Other Root"') + ISSUING.replace("policy_cas.", "").replace('"Issuing"', '"Other"')
+    ).of("Hierarchy/other")
+    steps = await planned(world, other)
+    assert [(one.id, one.action) for one in steps.steps] == [
+        ("other-root", Action.CREATE),
+        ("other", Action.CREATE),
+    ]
+    await build(other, world.workshop)
+    assert (await planned(world, a_tree())).changes == ()
+    assert (await planned(world, other)).changes == ()
+
+
+async def test_a_name_of_somebody_elses_ca_stays_forbidden(world: World) -> None:
+    other = a_tree(ROOT + 'id = "mine"\n').of("Hierarchy/other")
+    found = step(await planned(world, other), "mine")
+    assert (found.change, "belongs to 'root' already" in found.reason) == (ChangeClass.FORBIDDEN, True)
+
+
+async def test_taking_over_a_tree_needs_approval_and_is_done_once(world: World) -> None:
+    ours = a_tree().of("Hierarchy/main")
+    steps = await planned(world, ours)
+    assert {one.id: one.action for one in steps.changes} == dict.fromkeys(
+        ("root", "policy", "issuing", "web"), Action.ADOPT
+    )
+    assert all(one.needs_approval for one in steps.changes)
+    with pytest.raises(SporkError, match="needs approval"):
+        await build(ours, world.workshop)
+    await build(ours, world.workshop, approve=steps.hash)
+    assert (await planned(world, ours)).changes == ()
+    assert {one.declared_by for one in world.store.authorities.values()} == {"Hierarchy/main"}
+    assert world.store.issuers["web"].declared_by == "Hierarchy/main"
+    # From now on the file is the one that would have to ask.
+    assert {one.action for one in (await planned(world, a_tree())).changes} == {Action.ADOPT}
+
+
+async def test_what_else_has_changed_follows_after_a_ca_was_taken_over(world: World) -> None:
+    changed = a_tree(TREE, ("validity_years = 5", "validity_years = 4")).of("Hierarchy/main")
+    await build(changed, world.workshop, approve=(await planned(world, changed)).hash)
+    steps = await planned(world, changed)
+    assert [(one.id, one.change) for one in steps.changes] == [("issuing", ChangeClass.REISSUE)]
+
+
+async def test_an_issuer_that_a_resource_declares_is_not_taken_over(world: World) -> None:
+    world.store.issuers["web"] = replace(world.store.issuers["web"], declared_by="cluster:folder")
+    found = step(await planned(world, a_tree()), "web")
+    assert (found.change, found.action) == (ChangeClass.FORBIDDEN, Action.NOTHING)
+    none = a_tree(TREE.partition("[[issuers]]")[0])
+    assert (await planned(world, none)).changes == ()
