@@ -6,21 +6,22 @@ Its signer is `spork-ca.org/<hierarchy>`. Kubernetes demands that the name begin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import structlog
 
-from spork.controller.cluster import KINDS, LABEL_MANAGED, Change, Object, Ref, Refused
+from spork.controller.cluster import KINDS, LABEL_MANAGED, Change, Object, Ref, Refused, ref_of
 from spork.controller.models.schema import GROUP
 from spork.controller.reasons import CONFLICT, REFUSED
 from spork.controller.reconciler import Context, Reconciler
 from spork.controller.trust.asking import ANNOTATION_BUNDLE
 from spork.controller.trust.bundle import bundle_text
 from spork.controller.trust.distributed import cluster_bundle_ref, distribution_of, give_up_on
-from spork.controller.trust.reconcile import BLOCKED_S, LOOK_AGAIN_S
-from spork.controller.trust.roots import next_end_s, of_hierarchy, trusted_roots, valid
+from spork.controller.trust.reconcile import BLOCKED_S
+from spork.controller.trust.roots import changes_of_roots, next_end_s, of_hierarchy, trusted_roots, valid
 from spork.controller.trust.writing import SomebodyElses, bring, withdraw
 
 log = structlog.get_logger("spork.controller.trust")
@@ -47,6 +48,12 @@ class _ClusterBundles:
         hierarchy = rest.removesuffix(":roots")
         return (Ref("Hierarchy", "", hierarchy),) if signer == GROUP and hierarchy != rest else ()
 
+    async def follow(self, wake: Callable[[Ref], None], stop: asyncio.Event) -> None:
+        """As for namespaces."""
+        async for _ in changes_of_roots(self._context.services, stop):
+            for hierarchy in self._cluster.all("Hierarchy"):
+                wake(ref_of(hierarchy))
+
     async def reconcile(self, ref: Ref) -> float | None:
         if not self._cluster.has("ClusterTrustBundle"):
             return None
@@ -55,7 +62,7 @@ class _ClusterBundles:
         if hierarchy is None or not roots:
             self._distribution.blocked.pop(bundle, None)
             await withdraw(self._cluster, bundle)
-            return None if hierarchy is None else LOOK_AGAIN_S
+            return None
         text = bundle_text(roots)
         try:
             blocked = bundle in self._distribution.blocked
@@ -69,7 +76,7 @@ class _ClusterBundles:
             await give_up_on(self._cluster, bundle, hierarchy, REFUSED, f"{bundle} is refused: {error.detail}")
             return BLOCKED_S
         self._distribution.blocked.pop(bundle, None)
-        return min(LOOK_AGAIN_S, next_end_s(roots, now) or LOOK_AGAIN_S)
+        return next_end_s(roots, now)
 
 
 def _object(hierarchy: str, text: str, found: Object | None) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import structlog
@@ -13,11 +14,9 @@ from spork.controller.reconciler import Context, Reconciler
 from spork.controller.trust.asking import NAME, asking, bundle_object, bundle_ref, fulfils, is_as, wish_of
 from spork.controller.trust.bundle import bundle_text
 from spork.controller.trust.distributed import distribution_of, give_up_on
-from spork.controller.trust.roots import Root, namespace_ref, next_end_s, trusted_roots, valid
+from spork.controller.trust.roots import Root, changes_of_roots, namespace_ref, next_end_s, trusted_roots, valid
 from spork.controller.trust.writing import SomebodyElses, bring, withdraw
 
-LOOK_AGAIN_S = 60.0
-"""A root of a file's tree comes without a change of any object. Looking costs no request."""
 BLOCKED_S = 600.0
 """Somebody else's ConfigMap is not watched, so only a request now and then can tell that it is gone."""
 
@@ -46,6 +45,12 @@ class _NamespaceBundles:
         asked = any(item is not None and wish_of(item) is not None for item in (change.old, change.new))
         return (change.ref,) if asked else ()
 
+    async def follow(self, wake: Callable[[Ref], None], stop: asyncio.Event) -> None:
+        """Roots come and go in the database, some of them without any change of an object."""
+        async for _ in changes_of_roots(self._context.services, stop):
+            for name, _wish in asking(self._cluster):
+                wake(namespace_ref(name))
+
     async def reconcile(self, ref: Ref) -> float | None:
         namespace, bundle = self._cluster.get(ref), bundle_ref(ref.name)
         wish = wish_of(namespace) if namespace is not None else None
@@ -57,7 +62,7 @@ class _NamespaceBundles:
         roots = [root for root in valid(await trusted_roots(self._context.services), now) if fulfils(wish, root)]
         if not roots:
             await withdraw(self._cluster, bundle)
-            return LOOK_AGAIN_S
+            return None
         try:
             await self._bring(ref.name, wish, roots, now)
         except SomebodyElses as error:
@@ -67,7 +72,7 @@ class _NamespaceBundles:
             await give_up_on(self._cluster, bundle, namespace, REFUSED, f"{bundle} is refused: {error.detail}")
             return BLOCKED_S
         self._distribution.blocked.pop(bundle, None)
-        return min(LOOK_AGAIN_S, next_end_s(roots, now) or LOOK_AGAIN_S)
+        return next_end_s(roots, now)
 
     async def _bring(self, namespace: str, wish: str, roots: list[Root], now: datetime) -> None:
         text, ref = bundle_text(roots), bundle_ref(namespace)

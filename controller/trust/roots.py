@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from spork.controller.cluster import Ref
+from spork.errors import SporkError
 from spork.services import Services
 from spork.x509.authority import Authority, AuthorityKind
+
+_LOOK_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +62,31 @@ async def trusted_roots(services: Services) -> tuple[Root, ...]:
     return tuple(found)
 
 
+async def changes_of_roots(services: Services, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Yields at the start and each time other roots are to be trusted, until `stop` is set.
+
+    It asks the database for the version of its configuration, and the cluster for nothing. While the database is away it waits.
+    """
+    known: frozenset[tuple[str, str | None]] | None = None
+    while not stop.is_set():
+        with contextlib.suppress(SporkError):
+            found = frozenset((root.fingerprint, root.hierarchy) for root in await trusted_roots(services))
+            if found != known:
+                known = found
+                yield
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _LOOK_S)
+
+
 def valid(roots: Iterable[Root], now: datetime) -> tuple[Root, ...]:
     """Those that have not ended. One that is still to begin is distributed already: that is what the time before is for."""
     return tuple(root for root in roots if root.certificate.not_valid_after_utc >= now)
 
 
-def next_end_s(roots: Sequence[Root], now: datetime) -> float | None:
-    """Seconds until the first of these valid roots ends, when the bundle changes by itself."""
+def next_end_s(roots: Sequence[Root], now: datetime) -> float:
+    """Seconds until the first of these valid roots ends, when the bundle changes by itself; a day at most."""
     ends = [(root.certificate.not_valid_after_utc - now).total_seconds() + 1 for root in roots]
-    return min(ends, default=None)
+    return min([*ends, 86400.0])
 
 
 def of_hierarchy(roots: Iterable[Root], hierarchy: str) -> tuple[Root, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from spork.controller.issuer.decide import decide
 from spork.controller.issuer.snapshot import Snapshot
 from spork.controller.manifests import load_object
 from spork.controller.models import ClusterIssuer
+from spork.controller.reconciler import Follower
 from spork.controller.trust.bundle import bundle_text, fingerprints_in
 from spork.controller.trust.distributed import BOUND, distribution_of, waits_for
 from spork.controller.trust.reconcile import BLOCKED_S
@@ -153,6 +155,22 @@ async def test_nothing_is_written_into_a_namespace_that_is_about_to_go(world: Tr
     await world.settle()
     assert world.bundle("going") is None
     assert waits_for(world.context, below(root)) is None or world.cluster.get(CTB) is None
+
+
+async def test_a_root_that_comes_without_any_change_of_an_object_is_noticed(world: TrustWorld) -> None:
+    world.namespace("a")
+    world.namespace("quiet", None)
+    await world.settle()
+    follower, stop = world.reconcilers[0], asyncio.Event()
+    assert isinstance(follower, Follower)
+    woken: asyncio.Queue[Ref] = asyncio.Queue()
+    task = asyncio.create_task(follower.follow(woken.put_nowait, stop))
+    assert await asyncio.wait_for(woken.get(), 60) == Ref("Namespace", "", "a")
+    world.root(None, "File Root")
+    assert await asyncio.wait_for(woken.get(), 60) == Ref("Namespace", "", "a")
+    stop.set()
+    await asyncio.wait_for(task, 60)
+    assert woken.empty()
 
 
 # Restoring
