@@ -180,7 +180,7 @@ def _is_due(state: ScopeState, now: datetime) -> bool:
 def _remedy(scope: CRLScope, key_mode: KeyMode) -> str:
     match key_mode:
         case KeyMode.OFFLINE:
-            return f"`spork crl tbs {scope.authority_id}`, sign it elsewhere, `spork crl import`"
+            return f"`spork crl tbs --ca {scope.authority_id} --output list.tbs`, sign it elsewhere, `spork crl import`"
         case KeyMode.SEALED:
             return "`spork pki work --sealed --once` where the sealed passphrase is"
         case _:
