@@ -39,6 +39,11 @@ class OfflineCA:
         assert isinstance(key, ec.EllipticCurvePublicKey)
         return self._certificate(request.subject, key, years=5, path_length=0)
 
+    def request_pem(self) -> str:
+        """A request for its own key, for a CA that is to be signed here."""
+        builder = x509.CertificateSigningRequestBuilder().subject_name(self._name)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
     def _certificate(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, years: int, path_length: int | None
     ) -> str:

@@ -30,6 +30,8 @@ from spork.hierarchy.steps import Action, Step
 
 _MOST_CHANGES = 256
 _MOST_LETTERS = 1024
+_MOST_NAMED = 8
+"""A message names so many things and counts the rest: its end, which says what to do, must not be cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,14 @@ def _build(snapshot: Snapshot, approved: bool) -> Ruling:
     elif sealed:
         ready = Condition("Ready", False, WAITING_FOR_SEALED_KEYS, _sealed([str(one) for one in sealed]))
     else:
-        names = ", ".join(step.id for step in snapshot.plan.changes)
+        names = some([step.id for step in snapshot.plan.changes])
         message = f"The signer, which is part of `spork serve`, has been asked to carry out the plan for {names}."
         ready = Condition("Ready", False, WAITING_FOR_SIGNER, message)
     return Ruling(ready, build=True, approved=approved, sealed=bool(sealed))
 
 
 def _sealed(names: list[str]) -> str:
-    keys = f"key of {names[0]} is" if len(names) == 1 else f"keys of {', '.join(names)} are"
+    keys = f"key of {names[0]} is" if len(names) == 1 else f"keys of {some(names)} are"
     return (
         f"The {keys} sealed: run `spork pki work --sealed --once` where the sealed passphrase is, or in the cluster "
         "`kubectl create job --from=cronjob/spork-sealed spork-sealed-1` in the namespace of SPORK."
@@ -103,12 +105,12 @@ def _sealed(names: list[str]) -> str:
 def _built(rows: Sequence[dict[str, Any]]) -> Ruling:
     out = [row["id"] for row in rows if row["phase"] in ("Expired", "Revoked")]
     if out:
-        return _stop(CA_OUT_OF_SERVICE, f"Out of service: {', '.join(out)}; see status.authorities.")
+        return _stop(CA_OUT_OF_SERVICE, f"Out of service: {some(out)}; see status.authorities.")
     waiting = [row["id"] for row in rows if row["phase"] not in IN_SERVICE]
     if waiting:
         return _stop(
             WAITING_FOR_OFFLINE_CA,
-            f"Waiting for signatures made elsewhere: {', '.join(waiting)}; see status.authorities.",
+            f"Waiting for signatures made elsewhere: {some(waiting)}; see status.authorities.",
         )
     return Ruling(
         Condition("Ready", True, TREE_READY, f"All {len(rows)} CAs are there." if len(rows) > 1 else "The CA is there.")
@@ -116,7 +118,7 @@ def _built(rows: Sequence[dict[str, Any]]) -> Ruling:
 
 
 def _taken(snapshot: Snapshot) -> str:
-    owners = ", ".join(f"{ca} by {owner}" for ca, owner in snapshot.taken.items())
+    owners = some([f"{ca} by {owner}" for ca, owner in snapshot.taken.items()])
     return f"Nothing is done, because an older Hierarchy declares CAs of these ids already: {owners}. Choose other ids."
 
 
@@ -125,7 +127,7 @@ def _unapproved(snapshot: Snapshot, wanting: Sequence[Step]) -> str:
     wrong = ""
     if snapshot.approved is not None:
         wrong = f"The annotation {APPROVE} names {snapshot.approved!r}, which is another plan. "
-    what = "; ".join(f"{step.id}: {_in_words(step)}" for step in wanting)
+    what = some([f"{step.id}: {_in_words(step)}" for step in wanting], "; ")
     return (
         f"{wrong}The plan in status.plan needs approval ({what}). Look at it, then: "
         f"kubectl annotate --overwrite hierarchy {snapshot.name} {APPROVE}={snapshot.plan.hash}"
@@ -143,8 +145,14 @@ def _in_words(step: Step) -> str:
 
 
 def _steps(start: str, steps: Sequence[Step]) -> str:
-    reasons = (f"{step.id}: {step.reason.rstrip('.')}" for step in steps)
-    return f"{start}: {'; '.join(reasons)}."
+    reasons = [f"{step.id}: {step.reason.rstrip('.')}" for step in steps]
+    return f"{start}: {some(reasons, '; ')}."
+
+
+def some(words: Sequence[str], joint: str = ", ") -> str:
+    """The first of them, and how many more there are."""
+    more = f"{joint}and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else ""
+    return f"{joint.join(words[:_MOST_NAMED])}{more}"
 
 
 def _stop(reason: Reason, message: str) -> Ruling:

@@ -8,6 +8,7 @@ from typing import Any
 from spork.controller.annotations import CONFIRM_DELETE
 from spork.controller.cluster import Object, annotation
 from spork.controller.conditions import Condition, condition_of
+from spork.controller.hierarchy.decide import some
 from spork.controller.hierarchy.declarers import declarer_name, declares
 from spork.controller.reasons import LIVE_CERTIFICATES
 from spork.controller.reconciler import Context
@@ -17,14 +18,17 @@ from spork.issuance.tree import AuthorityState, TreeState
 
 
 def leaving(context: Context, item: Object, tree: TreeState) -> Mapping[AuthorityId, AuthorityState]:
-    """The CAs that go out of service with this Hierarchy: its own, except those that another one is about to take over."""
+    """The CAs that go out of service with this Hierarchy: its own, except those that another one is about to take over.
+
+    Those that are out of service already count as well: a kill in the middle of it must not ask for another confirmation.
+    """
     name, uid = declarer_name(item), item["metadata"]["uid"]
     others = [one for one in context.cluster.all("Hierarchy") if one["metadata"]["uid"] != uid]
     staying = [one for one in others if "deletionTimestamp" not in one["metadata"]]
     return {
         ca: state
         for ca, state in tree.authorities.items()
-        if state.declared_by == name and not state.disabled and not any(declares(other, ca) for other in staying)
+        if state.declared_by == name and not any(declares(other, ca) for other in staying)
     }
 
 
@@ -37,7 +41,7 @@ def held(item: Object, states: Mapping[AuthorityId, AuthorityState]) -> Conditio
         return None
     name = item["metadata"]["name"]
     number = f"{total} certificate is" if total == 1 else f"{total} certificates are"
-    each = ", ".join(f"{ca}: {count}" for ca, count in live.items())
+    each = some([f"{ca}: {count}" for ca, count in live.items()])
     wrong = f" {CONFIRM_DELETE} says {given!r}, which is not that number." if given is not None else ""
     return Condition(
         "Ready",
@@ -83,7 +87,8 @@ async def take_out_of_service(context: Context, item: Object, states: Mapping[Au
             if issuer.declared_by == name:
                 audit = AuditEvent("issuer.disable", actor, f"issuer:{issuer.label}", {"origin": "file", "by": name})
                 await services.authorities.disable_issuer(issuer.name, audit, declared_by=name)
-        for ca in sorted(states, key=lambda one: -_depth(states, one)):
+        working = [ca for ca, state in states.items() if not state.disabled]
+        for ca in sorted(working, key=lambda one: -_depth(states, one)):
             await services.authorities.disable_authority(ca, AuditEvent("authority.disable", actor, f"authority:{ca}"))
 
 

@@ -36,7 +36,8 @@ class Counts:
         now = context.clock.now()
         if self._at is None and (known := _in_status(item)):
             self.by_ca, self._at = known, now
-        due = self._at is None or now - self._at >= _COUNTED_FOR
+        # A clock that was set back makes the last time lie ahead, which is no reason to wait for it.
+        due = self._at is None or abs(now - self._at) >= _COUNTED_FOR
         snapshot = await read(context, item, {}, counts=due)
         built = snapshot.certificates
         if not due and self._built not in (None, built):
@@ -73,7 +74,7 @@ class Looks:
             return None
         age = _LOOKED_AT_FOR if self.well else _LOOKED_AT_AGAIN
         like = (snapshot.certificates, snapshot.urls, snapshot.declared)
-        if self._at is not None and snapshot.now - self._at < age and like == self._like:
+        if self._at is not None and abs(snapshot.now - self._at) < age and like == self._like:
             return None
         self.conditions = (await drift.in_sync(context, snapshot), await drift.crls(context, snapshot))
         self._at, self._like = snapshot.now, like
@@ -110,7 +111,7 @@ class BackOff:
         if self._until is None:
             self._until = now + min(_FIRST_RETRY * 2**self._failures, _LAST_RETRY)
             self._failures = min(self._failures + 1, 16)
-        if now < self._until:
+        if now < self._until <= now + _LAST_RETRY:
             return max(1.0, (self._until - now).total_seconds())
         self._until = None
         return None

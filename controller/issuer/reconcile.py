@@ -29,6 +29,7 @@ from spork.issuance.ports import AuditEvent
 
 log = structlog.get_logger("spork.controller")
 
+_UNKNOWN = "cluster:unknown"
 _RECHECK_S = 60.0
 """CAs of the hierarchy file change without an event here, and certificates expire without one."""
 _HELD_S = 30.0
@@ -80,6 +81,9 @@ class IssuerReconciler:
 
     async def _sweep(self, wake: Callable[[Ref], None]) -> None:
         cluster = self._context.cluster
+        if cluster_name(cluster) == _UNKNOWN:
+            # Any other cluster that could not be told apart would have rows of that name too.
+            return
         present = [ref_of(one) for one in cluster.all(self.kind)]
         issuers = await self._context.services.issuers.all()
         found = vanished(issuers, cluster.origin, cluster_name(cluster), self.kind, present)
@@ -121,7 +125,7 @@ class IssuerReconciler:
         known: int | None = (item.get("status") or {}).get("liveCertificates")
         counted_uid, at = self._counted_at.get(ref, (uid, now))
         self._counted_at.setdefault(ref, (uid, now))
-        if known is not None and counted_uid == uid and now - at < _COUNTED_FOR:
+        if known is not None and counted_uid == uid and abs(now - at) < _COUNTED_FOR:
             return known
         self._counted_at[ref] = (uid, now)
         return await self._count(ref)
@@ -198,7 +202,7 @@ def cluster_name(cluster: Cluster) -> str:
     if cluster.origin == "file":
         return "cluster:folder"
     system = cluster.get(Ref("Namespace", "", "kube-system"))
-    return f"cluster:{system['metadata']['uid'] if system is not None else 'unknown'}"
+    return f"cluster:{system['metadata']['uid']}" if system is not None else _UNKNOWN
 
 
 def _held(live: int, item: Object) -> Condition:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -315,6 +316,27 @@ async def test_a_hierarchy_is_held_while_certificates_are_alive(built: World, da
     assert [event.subject for event in reversed(events)] == ["authority:web", "authority:root"]
 
 
+async def test_a_deletion_that_was_killed_in_the_middle_goes_on(built: World) -> None:
+    await issued(built.services.ledger, a_reservation(authority_id=AuthorityId("web")))
+    await built.delete("Hierarchy", "main")
+    await built.annotate("Hierarchy", "main", confirm_delete="2")
+    calls = 0
+
+    def killed(verb: str, ref: Ref) -> Exception | None:
+        nonlocal calls
+        calls += verb == "set_finalizer"
+        return ConnectionError("killed") if verb == "set_finalizer" and calls == 1 else None
+
+    built.cluster.fail = killed
+    with pytest.raises(ConnectionError):
+        await built.settle()
+    built.restart()
+    await built.settle()
+    assert built.is_gone("Hierarchy", "main")
+    events = await list_events(built.services.database, EventFilter(action="authority.disable"))
+    assert len(events) == 2
+
+
 async def test_a_deleted_hierarchy_takes_its_issuers_along(world: World) -> None:
     world.add("Hierarchy", "main", {**TREE, "issuers": [{"name": "web", "ca": "web", "profiles": ["tls-server"]}]})
     await world.built()
@@ -368,6 +390,51 @@ async def test_an_offline_root_is_handed_in_by_config_map(world: World) -> None:
     await world.built()
     assert world.ready("Hierarchy", "main") == ("True", "Ready")
     assert "request" not in _row(world, "web")
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "sentence"),
+    [
+        ("ConfigMap", {"other": "x"}, "it has no key 'tls.crt'"),
+        ("Secret", {"tls.crt": "!"}, "it is not PEM text"),
+        ("Secret", {"tls.crt": base64.b64encode(bytes(range(256))).decode()}, "it is not PEM text"),
+        ("ConfigMap", {"tls.crt": OfflineCA("Web").certificate_pem}, "cannot be used"),
+        ("ConfigMap", {"tls.crt": OfflineCA("Somebody").request_pem()}, "No CA with the name 'CN=Somebody'"),
+    ],
+    ids=["another key", "no base64", "binary", "a certificate", "somebody else's request"],
+)
+async def test_what_is_handed_in_wrongly_is_refused_in_a_sentence(
+    built: World, kind: str, data: dict[str, str], sentence: str
+) -> None:
+    mail = {**WEB, "id": "mail", "commonName": "Mail", "keyMode": "offline"}
+    mail["requestRef"] = {"kind": kind, "namespace": "pki", "name": "signed"}
+    built.cluster.add(
+        {"apiVersion": "v1", "kind": kind, "metadata": {"namespace": "pki", "name": "signed"}, "data": data}
+    )
+    built.add("Hierarchy", "main", {**TREE, "issuingCAs": [WEB, mail]})
+    await built.built()
+    row = _row(built, "mail")
+    assert row["phase"] == "Waiting" and sentence in row["message"], row
+    assert _row(built, "web")["phase"] == "Ready"
+
+
+async def test_the_request_of_an_offline_ca_is_handed_in_by_secret_and_signed_here(built: World) -> None:
+    mail = {**WEB, "id": "mail", "commonName": "Mail", "keyMode": "offline"}
+    built.add("Hierarchy", "main", {**TREE, "issuingCAs": [WEB, mail]})
+    await built.built()
+    assert "requestRef" in _row(built, "mail")["message"]
+    mail["requestRef"] = {"kind": "Secret", "namespace": "pki", "name": "mail", "key": "mail.csr"}
+    text = base64.b64encode(OfflineCA("Mail").request_pem().encode()).decode()
+    metadata = {"namespace": "pki", "name": "mail"}
+    built.cluster.add({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"mail.csr": text}})
+    built.add("Hierarchy", "main", {**TREE, "issuingCAs": [WEB, mail]})
+    await built.built()
+    assert built.ready("Hierarchy", "main") == ("True", "Ready")
+    authority = await built.services.authorities.authority(AuthorityId("mail"))
+    assert authority.key_id is None and authority.certificate is not None
+    reads = built.cluster.requests.count("read Secret pki/mail")
+    await built.settle()
+    assert built.cluster.requests.count("read Secret pki/mail") == reads
 
 
 def _config_map(world: World, data: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from spork.controller.cluster import Ref
 from spork.controller.conditions import condition_of
 from spork.controller.conversion import declared_hierarchy, file_values
 from spork.controller.hierarchy.authorities import authority_rows, first_end, ready_text
-from spork.controller.hierarchy.decide import Ruling, decide, plan_row
+from spork.controller.hierarchy.decide import Ruling, decide, plan_row, some
 from spork.controller.hierarchy.declarers import declared_cas, declares, declaring, grants
 from spork.controller.hierarchy.delete import held, is_confirmed
 from spork.controller.hierarchy.memory import BackOff
@@ -143,6 +143,14 @@ async def test_each_failure_is_left_alone_for_longer_up_to_half_an_hour() -> Non
     assert waits == [30, 60, 120, 240, 480, 960, 1800, 1800]
 
 
+async def test_a_clock_that_is_set_back_does_not_prolong_a_wait() -> None:
+    snapshot = await a_snapshot()
+    snapshot = replace(snapshot, job=BuildState(False, False, True, snapshot.plan.hash, "It failed."))
+    back_off = BackOff()
+    assert back_off.wait(snapshot) == 30
+    assert back_off.wait(replace(snapshot, now=NOW - timedelta(days=1))) is None
+
+
 async def test_a_plan_that_waits_or_is_new_is_not_held_back() -> None:
     snapshot = await a_snapshot()
     assert BackOff().wait(snapshot) is None
@@ -249,6 +257,12 @@ async def test_what_is_held_names_each_ca_and_the_command(built: World) -> None:
     assert "4 certificates are alive" in condition.message and "root: 2, web: 2" in condition.message
     assert condition.message.endswith("kubectl annotate --overwrite hierarchy main spork-ca.org/confirm-delete=4")
     assert held(an_object(), {}) is None
+
+
+def test_a_message_of_many_things_keeps_its_end() -> None:
+    assert some([]) == ""
+    assert some(["a", "b"]) == "a, b"
+    assert some([str(number) for number in range(20)], "; ").endswith("7; and 12 more")
 
 
 async def test_a_ceremony_says_that_it_is_not_held() -> None:
