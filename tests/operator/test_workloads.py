@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import os
+import re
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -343,3 +347,35 @@ async def test_an_annotated_ingress_has_its_certificate_and_takes_it_along(
 
     assert kube.kubectl("delete", "ingress", "--all", "-n", "shop").returncode == 0
     await until(lambda: not operator.cluster.all("Certificate"), "they are collected with their owners")
+
+
+_DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def typed(page: str, kube: Cluster, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Every command of a page in one shell, as its reader would type them."""
+    blocks = re.findall(r"```sh\n(.*?)```", (_DOCS / page).read_text(), re.DOTALL)
+    path = f"{kube.kubectl_path.parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-euxo", "pipefail"],
+        input="\n".join(blocks),
+        cwd=folder,
+        env={**os.environ, "KUBECONFIG": str(kube.kubeconfig), "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+
+
+@pytest.mark.usefixtures("cert_manager")
+async def test_the_commands_of_both_pages_work(kube: Cluster, operator: RunningOperator, tmp_path: Path) -> None:
+    for page in ("cert-manager.md", "kubernetes-csr.md"):
+        folder = tmp_path / page
+        folder.mkdir()
+        done = await asyncio.to_thread(typed, page, kube, folder)
+        assert done.returncode == 0, f"{page}:\n{done.stdout}\n{done.stderr}"
+        leaf = x509.load_pem_x509_certificates((folder / "www.pem").read_bytes())[0]
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == ["www.test"]
+    assert "Approved,Issued" in done.stdout
