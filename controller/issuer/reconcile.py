@@ -188,9 +188,12 @@ class IssuerReconciler:
         await write_status(self._context.cluster, item, [ruling.ready], fields, self._context.clock)
 
     def _doors(self, ref: Ref, declared: DeclaredIssuer) -> list[dict[str, str]]:
-        base = self._context.services.settings.url_of_enrol()
-        url = f"{base}/acme/{label_of(ref)}/directory"
-        return [{"protocol": "acme", "url": url}] if "acme" in declared.protocols else []
+        settings = self._context.services.settings
+        urls = {
+            "acme": f"{settings.url_of_enrol()}/acme/{label_of(ref)}/directory",
+            "token": f"{settings.url_of_admin()}/api/v1/enrolments",
+        }
+        return [{"protocol": name, "url": url} for name, url in urls.items() if name in declared.protocols]
 
     def _audit(self, action: str, ref: Ref, **detail: Any) -> AuditEvent:
         origin = self._context.cluster.origin

@@ -17,10 +17,14 @@ from enrolment_world import TOKEN_TREE, Enrolment, spiffe
 from live_admin import live_admin
 from operator_world import Cluster
 from postgres import PostgresServer
+from proposals import an_issuer
 
 from spork.api.admin.addresses import AddressLimit
 from spork.api.admin.tokenreview import TokenReviewer
 from spork.errors import Code, SporkError
+from spork.ids import AuthorityId
+from spork.issuance.ports import AuditEvent
+from spork.policy.issuer import NamePolicy
 from spork.x509.names import NameKind, SubjectName, dns
 
 pytestmark = [
@@ -195,6 +199,28 @@ def test_each_issuer_has_its_own_audience(door: Enrolment, accounts: Cluster) ->
     right = _token(accounts, "stranger:web", audience="other-audience")
     assert _names(door.enrol(right, csr_pem(), issuer="other")) == ["web.stranger.test"]
     assert _code(door.enrol(_token(accounts, "stranger:web"), csr_pem(), issuer="other")) == (401, "unauthenticated")
+
+
+def test_an_issuer_of_a_namespace_serves_the_accounts_of_that_namespace_alone(
+    door: Enrolment, accounts: Cluster
+) -> None:
+    settings = {"subjects": ["*:*"], "names": ["{serviceaccount}.{namespace}.svc"]}
+    fields = an_issuer(
+        name="own",
+        authority_id=AuthorityId("test-web-issuing-ca"),
+        profiles=("tls-server",),
+        names=NamePolicy(permit={"dns": ("**.{namespace}.svc",)}),
+        protocols={"token": settings},
+    )
+    services = door.live.world.services
+    audit = AuditEvent("issuer.configure", "test", "issuer:team-a.own")
+    door.live.call(services.issuers.put(fields, namespace="team-a", origin="kubernetes", audit=audit))
+    assert _names(door.enrol(_token(accounts, "team-a:api"), csr_pem(), issuer="team-a.own")) == ["api.team-a.svc"]
+    answer = door.enrol(_token(accounts, "shop:web"), csr_pem(), issuer="team-a.own")
+    assert _code(answer) == (403, "forbidden")
+    # Not even the names of that namespace help somebody of another one.
+    answer = door.enrol(_token(accounts, "shop:web"), csr_pem(dns("api.team-a.svc")), issuer="team-a.own")
+    assert _code(answer) == (403, "forbidden")
 
 
 @pytest.mark.parametrize("issuer", ["web", "lab", "nothing"])
