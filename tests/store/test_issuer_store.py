@@ -8,12 +8,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from store_builders import ISSUING, an_event, one, plant_authority
+from store_builders import ISSUING, NOW, a_reservation, an_event, issued, one, plant_authority
 
 from spork.errors import Code, SporkError
 from spork.ids import AuthorityId
 from spork.policy.issuer import Expression, KeyPolicy, NamePolicy
+from spork.store import issuer as issuer_module
 from spork.store.authority import Authorities
+from spork.store.certificate import CertificateLedger
 from spork.store.database import Database
 from spork.store.issuer import Issuers
 
@@ -166,3 +168,77 @@ async def test_the_tree_sees_issuers_without_a_namespace(issuers: Issuers, datab
     assert [issuer.label for issuer in (await store.read_tree()).issuers] == ["web"]
     await store.disable_issuer("web", AUDIT)
     assert (await store.read_tree()).issuers == ()
+
+
+# Declarations of one origin
+
+
+async def _declared_by(database: Database) -> str:
+    return str((await one(database, "SELECT declared_by FROM issuer WHERE name = 'web'"))[0])
+
+
+@pytest.mark.parametrize(
+    ("owner", "other"),
+    [
+        ("hierarchy.toml", "Hierarchy/main"),
+        ("Hierarchy/main", "Hierarchy/other"),
+        ("Hierarchy/main", "cluster:folder"),
+        ("cluster:folder", "Hierarchy/main"),
+    ],
+)
+async def test_an_issuer_of_another_declaration_is_left_alone(
+    issuers: Issuers, database: Database, owner: str, other: str
+) -> None:
+    await issuers.put(Fields(), origin="file", audit=AUDIT, declared_by=owner)
+    before = await _version(database)
+    with pytest.raises(SporkError, match="is declared by") as caught:
+        await issuers.put(Fields(), origin="file", audit=AUDIT, declared_by=other)
+    assert (caught.value.code, await _version(database)) == (Code.CONFLICT, before)
+    assert await _declared_by(database) == owner
+
+
+async def test_a_cluster_that_is_set_up_anew_goes_on_with_its_issuers_rows(
+    issuers: Issuers, database: Database
+) -> None:
+    await issuers.put(Fields(), origin="kubernetes", audit=AUDIT, declared_by="cluster:one")
+    await issuers.put(Fields(), origin="kubernetes", audit=AUDIT, declared_by="cluster:two")
+    assert await _declared_by(database) == "cluster:two"
+
+
+async def test_only_its_own_declaration_disables_an_issuer(issuers: Issuers, database: Database) -> None:
+    await issuers.put(Fields(), origin="file", audit=AUDIT, declared_by="Hierarchy/main")
+    with pytest.raises(SporkError, match="declared by Hierarchy/main"):
+        await issuers.disable("web", origin="file", audit=AUDIT, declared_by="cluster:folder")
+    await issuers.disable("web", origin="file", audit=AUDIT, declared_by="Hierarchy/main")
+    # What is disabled is free for every declaration of the origin.
+    await issuers.put(Fields(), origin="file", audit=AUDIT, declared_by="cluster:folder")
+    assert await _declared_by(database) == "cluster:folder"
+
+
+@pytest.mark.parametrize(("owner", "taken"), [("hierarchy.toml", True), ("cluster:folder", False)])
+async def test_a_tree_takes_over_only_what_trees_have_declared(
+    issuers: Issuers, database: Database, owner: str, taken: bool
+) -> None:
+    await issuers.put(Fields(), origin="file", audit=AUDIT, declared_by=owner)
+    store = Authorities(database)
+    if taken:
+        await store.put_issuer(Fields(), AUDIT, declared_by="Hierarchy/main")
+    else:
+        with pytest.raises(SporkError, match="an Issuer or ClusterIssuer resource"):
+            await store.put_issuer(Fields(), AUDIT, declared_by="Hierarchy/main")
+    assert await _declared_by(database) == ("Hierarchy/main" if taken else owner)
+
+
+async def test_live_certificates_are_counted_from_an_index(issuers: Issuers, database: Database) -> None:
+    number = await issuers.put(Fields(), origin="file", audit=AUDIT)
+    ledger = CertificateLedger(database)
+    for not_after in (NOW + timedelta(days=1), NOW + timedelta(days=1), NOW - timedelta(days=1)):
+        await issued(ledger, a_reservation(issuer_id=number, not_after=not_after))
+    await issued(ledger, a_reservation())
+    assert await issuers.live_certificates("web", origin="file") == 2
+    assert await issuers.live_certificates("web", origin="kubernetes") == 0
+    async with database.transaction() as connection:
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        query = f"EXPLAIN {issuer_module._LIVE}"
+        plan = await (await connection.execute(query, ["", "web", "file"])).fetchall()  # type: ignore[arg-type]
+    assert any("certificate_live_by_issuer" in row[0] for row in plan), plan
