@@ -79,22 +79,25 @@ def csr_of(encoded: Any) -> ParsedCSR:
 
 def user_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The requester as the API server has put it into the spec, cut to what a record can hold."""
-    extra = {
-        str(key)[:_MAX_TEXT]: _texts(values) for key, values in list((spec.get("extra") or {}).items())[:_MAX_ENTRIES]
-    }
+    extra = list((spec.get("extra") or {}).items())[:_MAX_ENTRIES]
     return {
-        "username": str(spec.get("username") or "")[:_MAX_TEXT],
-        "uid": str(spec.get("uid") or "")[:_MAX_TEXT],
+        "username": _text(spec.get("username")),
+        "uid": _text(spec.get("uid")),
         "groups": _texts(spec.get("groups")),
-        "extra": extra,
+        "extra": {_text(key): _texts(values) for key, values in extra},
     }
 
 
 def _texts(values: Any) -> list[str]:
-    return [str(value)[:_MAX_TEXT] for value in list(values or ())[:_MAX_ENTRIES]]
+    return [_text(value) for value in list(values or ())[:_MAX_ENTRIES]]
+
+
+def _text(value: Any) -> str:
+    """One line that every database and log can hold: JSON may carry NUL and halves of surrogate pairs, PostgreSQL cannot."""
+    return "".join(one if one.isprintable() else "?" for one in str(value or "")[:_MAX_TEXT])
 
 
 def approval_of(condition: Mapping[str, Any]) -> str:
     """Who approved and why, from the condition Approved, as one line."""
     reason, message = condition.get("reason") or "", condition.get("message") or ""
-    return " ".join(f"{reason}: {message}".split())[:_MAX_TEXT]
+    return _text(" ".join(f"{reason}: {message}".split()))

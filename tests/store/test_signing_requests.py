@@ -332,3 +332,14 @@ async def test_a_crash_before_the_answer_is_written_issues_nothing_twice(world: 
     await world.cluster.settle(world.signing_requests)
     assert (world.cluster.get(ONE) or {})["status"]["certificate"]
     assert await recorded(world) == 1
+
+
+async def test_texts_that_no_database_takes_do_not_keep_a_request_from_its_answer(world: RequestsWorld) -> None:
+    strange = "a\x00b\ud800"
+    item = a_signing_request(username=strange, uid=strange, groups=[strange], extra={strange: [strange]})
+    item["status"]["conditions"] = [condition("Approved", reason=strange)]
+    found, _ = await world.answered(item)
+    assert found["status"]["certificate"]
+    cursor = await world.signing.host.database.execute("SELECT requester FROM certificate WHERE door = 'kubernetes'")
+    assert await cursor.fetchone() == ("kubernetes-user:a?b?",)
+    assert world.permissions.asked[0][0]["username"] == strange, "the question is about the very user"
