@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+import structlog
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -23,6 +24,9 @@ CHALLENGE: Final = 'Bearer realm="SPORK enrolment"'
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 
 
+log = structlog.get_logger("spork.api.admin")
+
+
 def bearing(failures: AddressLimit, tries: AddressLimit) -> type[APIRoute]:
     """The route class of operations that a token opens. `failures` is paid back for whoever turns out to be entitled."""
 
@@ -36,6 +40,7 @@ def bearing(failures: AddressLimit, tries: AddressLimit) -> type[APIRoute]:
                 try:
                     response = await _admitted(request, answer)
                 except SporkError as error:
+                    log.info("enrolment refused", code=error.code.value, address=address_of(request))
                     response = problem(error)
                 except RequestValidationError as error:
                     response = validation_problem(error)
