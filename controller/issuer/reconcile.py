@@ -25,7 +25,9 @@ from spork.controller.reasons import LIVE_CERTIFICATES as ARE_ALIVE
 from spork.controller.reconciler import Context
 from spork.errors import Code, SporkError
 from spork.hierarchy.model import DeclaredIssuer
+from spork.hierarchy.plan import issuer_as_json
 from spork.issuance.ports import AuditEvent
+from spork.policy.issuer import Issuer as StoredIssuer
 
 log = structlog.get_logger("spork.controller")
 
@@ -111,7 +113,8 @@ class IssuerReconciler:
             await self._write(item, ruling)
             return _WAITING_S
         if ruling.declared is None:
-            await self._shut(ref, ruling.ready.reason.name)
+            if await self._stored(ref) is not None:
+                await self._shut(ref, ruling.ready.reason.name)
         else:
             # The finalizer stands before the row does, so that no issuer can go without being shut.
             item = await self._context.cluster.set_finalizer(item, LIVE_CERTIFICATES, present=True)
@@ -136,19 +139,32 @@ class IssuerReconciler:
         )
 
     async def _put(self, ref: Ref, ruling: Ruling, declared: DeclaredIssuer) -> Ruling:
+        name, stored = cluster_name(self._context.cluster), await self._stored(ref)
+        ours = stored is not None and (stored.origin, stored.declared_by) == (self._context.cluster.origin, name)
+        if ours and stored is not None and issuer_as_json(stored) == declared.as_json():
+            return ruling
         try:
             await self._context.services.issuers.put(
                 declared,
                 namespace=ref.namespace,
                 origin=self._context.cluster.origin,
                 audit=self._audit("issuer.configure", ref),
-                declared_by=cluster_name(self._context.cluster),
+                declared_by=name,
             )
         except SporkError as error:
             if error.code is not Code.CONFLICT:
                 raise
             return Ruling(Condition("Ready", False, CONFLICT, error.detail), None)
         return ruling
+
+    async def _stored(self, ref: Ref) -> StoredIssuer | None:
+        """The row of that name, whose ever it is, if it is not shut. Costs nothing while the configuration stands still."""
+        try:
+            return await self._context.services.issuers.issuer(label_of(ref))
+        except SporkError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
+            return None
 
     async def _shut(self, ref: Ref, why: str) -> None:
         """Disables the row if it is this object's; what it issued stays."""

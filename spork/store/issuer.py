@@ -217,7 +217,7 @@ async def disable_issuer(
         if row is None:
             raise SporkError(Code.NOT_FOUND, f"There is no issuer {name!r}.")
         _require_origin(name, row[1], origin)
-        if declared_by is not None:
+        if declared_by is not None and not (_of_cluster(row[3]) and _of_cluster(declared_by)):
             _require_declaration(name, row[3], declared_by)
         if row[2] is None:
             await connection.execute(_DISABLE, [row[0]])
@@ -234,15 +234,20 @@ async def _owned(
         return None
     _require_origin(name, row[1], origin)
     # What is disabled may be declared anew elsewhere, and a cluster that is set up anew goes on with its issuers.
-    clusters = {row[3].startswith("cluster:"), declared_by.startswith("cluster:")}
+    clusters = {_of_cluster(row[3]), _of_cluster(declared_by)}
     if row[2] is None and clusters != {True} and not (take_over and clusters == {False}):
         _require_declaration(name, row[3], declared_by)
     return IssuerId(row[0])
 
 
+def _of_cluster(declared_by: str) -> bool:
+    """Whether an Issuer or ClusterIssuer declares it, in whichever cluster."""
+    return declared_by.startswith("cluster:")
+
+
 def _require_declaration(name: str, owner: str, declared_by: str) -> None:
     if owner != declared_by:
-        words = "an Issuer or ClusterIssuer resource" if owner.startswith("cluster:") else owner
+        words = "an Issuer or ClusterIssuer resource" if _of_cluster(owner) else owner
         raise SporkError(
             Code.CONFLICT, f"The issuer {name!r} is declared by {words}; change it there, or choose another name."
         )

@@ -91,6 +91,19 @@ async def test_what_is_as_declared_costs_no_request_and_no_audit_event(world: Wo
     assert (len(world.cluster.requests), len(await list_events(database, EventFilter()))) == (requests, events)
 
 
+async def test_an_issuer_that_needs_nothing_costs_one_statement_at_most(world: World) -> None:
+    world.add("Issuer", "web", ISSUER, "shop")
+    world.add("Issuer", "other", {**ISSUER, "ca": "nowhere"}, "shop")
+    await world.settle()
+    reconciler = issuer_reconciler(world.context)
+    for name in ("web", "other"):
+        await reconciler.reconcile(Ref("Issuer", "shop", name))
+        before = world.services.database.statistics.statements
+        await reconciler.reconcile(Ref("Issuer", "shop", name))
+        # Whether the configuration has moved is asked every half second.
+        assert world.services.database.statistics.statements - before <= 3
+
+
 async def test_a_new_issuer_costs_two_requests(world: World) -> None:
     before = len(world.cluster.requests)
     world.add("Issuer", "web", ISSUER, "shop")
@@ -276,6 +289,12 @@ async def test_a_cluster_that_is_set_up_anew_goes_on_with_its_issuers(world: Wor
     await again.settle()
     assert again.ready("ClusterIssuer", "web") == ("True", "Ready")
     assert (await again.services.issuers.issuer("web")).declared_by == "cluster:second"
+    third = await a_world(world.services.database)
+    third.cluster.origin = "kubernetes"
+    third.cluster.add({**system, "metadata": {"name": "kube-system", "uid": "third"}})
+    third.add("ClusterIssuer", "web", {**ISSUER, "profiles": ["nothing"]})
+    await third.settle()
+    assert not await _is_open(world, "web")
 
 
 # Rows whose objects went while nobody looked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from spork.controller.issuer.snapshot import Snapshot
 from spork.controller.issuer.vanished import vanished
 from spork.controller.manifests import load_object
 from spork.controller.models import Issuer
+from spork.hierarchy.plan import issuer_as_json
 from spork.ids import AuthorityId, IssuerId
 from spork.policy.issuer import Issuer as StoredIssuer
 from spork.policy.issuer import KeyPolicy, NamePolicy
@@ -133,3 +134,10 @@ def test_a_tenth_may_go_and_no_more() -> None:
     assert _found(rows, *present[3:]) == (3, 0)
     assert _found(rows, *present[4:]) == (0, 4)
     assert _found(rows) == (0, 30)
+
+
+def test_no_part_of_an_issuer_is_left_out_when_it_is_compared_with_its_row() -> None:
+    """What the comparison leaves out would never be stored after a change."""
+    parts = {one.name for one in fields(StoredIssuer)} - {"id", "namespace", "name", "origin", "declared_by"}
+    spelt = {"authority_id": "authority", "keys": "algorithms", "max_validity": "max_validity_s"}
+    assert {spelt.get(one, one) for one in parts} == set(issuer_as_json(a_row("web")))
