@@ -22,7 +22,7 @@ ifneq ($(BROKEN),)
 $(error This checkout was made without symbolic links ($(BROKEN)): check it out again on a file system that has them, with git config core.symlinks true)
 endif
 
-.PHONY: help run test check crds bench fmt wheel kube-assets lock clean dev
+.PHONY: help run demo test check crds bench fmt wheel kube-assets lock clean dev
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +45,9 @@ $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml setup.py | $(VENV)/
 
 run: $(VENV)/.installed ## Install what is locked, then start everything on this machine
 	$(BIN)/spork up $(QUICKSTART)
+
+demo: $(VENV)/.installed-dev ## Show everything on a Kubernetes API server: KUBECONFIG, or a control plane from KUBEBUILDER_ASSETS
+	$(BIN)/python scripts/demo
 
 dev: $(VENV)/.installed-dev ## Install what development and tests need
 
