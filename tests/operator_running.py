@@ -33,7 +33,7 @@ from operator_world import Cluster
 from status_world import PASSPHRASES, StatusWorld, a_status_world
 
 from spork.cli import building, signing_worker
-from spork.controller.cluster import KINDS, Object, Ref
+from spork.controller.cluster import KINDS, Object, Ref, Unreachable
 from spork.controller.kubernetes import paths
 from spork.controller.kubernetes.cluster import KubernetesCluster, open_cluster
 from spork.controller.kubernetes.reviews import AccessReviews
@@ -295,7 +295,7 @@ async def an_operator(
             _signer(world.services),
         ):
             user = User(admin)
-            await user.clean()
+            await _cleaned(user)
             running = RunningOperator(
                 kube, world, operating, user, identity, kubeconfig, factories=factories, namespaces=namespaces
             )
@@ -310,6 +310,17 @@ async def an_operator(
     finally:
         await operating.close()
         await signing.close()
+
+
+async def _cleaned(user: User) -> None:
+    """A new kind is Established a moment before its storage is there; until then the API server answers 429."""
+    end = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            return await user.clean()
+        except Unreachable:
+            assert time.monotonic() < end, "the API server does not answer"
+            await asyncio.sleep(0.1)
 
 
 @asynccontextmanager
