@@ -60,9 +60,14 @@ check: $(VENV)/.installed-dev ## Formatting, lints, types, layers and drift of c
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m spork.controller.crds --check crds
+	$(BIN)/python scripts/make-manifests --check
 
 crds: $(VENV)/.installed-dev ## Write crds/*.yaml from the models
 	$(BIN)/python -m spork.controller.crds crds
+	$(BIN)/python scripts/make-manifests
+
+manifests: $(VENV)/.installed-dev ## Write the Helm chart from the kustomize base, and Argo CD's configuration
+	$(BIN)/python scripts/make-manifests
 
 bench: $(VENV)/.installed-dev ## Measure, and print tables
 	$(BIN)/python -m pytest tests/bench -m bench --capture=no -p no:randomly $(PYTEST)
