@@ -22,7 +22,7 @@ ifneq ($(BROKEN),)
 $(error This checkout was made without symbolic links ($(BROKEN)): check it out again on a file system that has them, with git config core.symlinks true)
 endif
 
-.PHONY: help run demo test check crds bench fmt wheel kube-assets lock clean dev
+.PHONY: help run demo test check crds manifests bench fmt wheel kube-assets lock clean dev
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
