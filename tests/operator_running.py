@@ -286,13 +286,13 @@ async def an_operator(
     (folder / "home").mkdir(exist_ok=True)
     for name, text in _PASSPHRASES.items():
         (folder / "home" / name).write_bytes(text)
-    signing = await Database.open(database_url, min_size=1, max_size=6)
+    keeping = await Database.open(database_url, min_size=1, max_size=6)
     operating = await Database.open(database_url, min_size=1, max_size=10)
     try:
         async with (
             open_cluster(kube.kubeconfig) as admin,
-            a_status_world(signing, home=folder / "home") as world,
-            _signer(world.services),
+            a_status_world(keeping, home=folder / "home") as world,
+            signing(world.services),
         ):
             user = User(admin)
             await _cleaned(user)
@@ -309,7 +309,7 @@ async def an_operator(
                 await user.clean()
     finally:
         await operating.close()
-        await signing.close()
+        await keeping.close()
 
 
 async def _cleaned(user: User) -> None:
@@ -324,7 +324,7 @@ async def _cleaned(user: User) -> None:
 
 
 @asynccontextmanager
-async def _signer(services: Services) -> AsyncIterator[None]:
+async def signing(services: Services) -> AsyncIterator[None]:
     stop = asyncio.Event()
     await services.keys.unlock("sealed", PASSPHRASES["sealed"])
     tasks = [
