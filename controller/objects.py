@@ -294,7 +294,11 @@ class ObjectStore:
         if new is None and old is None:
             return
         for listener in self._listeners:
-            listener(Change(change.ref, new, old))
+            try:
+                listener(Change(change.ref, new, old))
+            except Exception:
+                # The write is done, and one listener's fault must not keep the change from the others.
+                log.exception("a change could not be passed on", object=str(change.ref))
 
 
 def _watched(item: Object | None) -> Object | None:
