@@ -72,6 +72,7 @@ class FolderCluster(ObjectStore):
         self._written: dict[Ref, _Note] = {}
         self._loaded = self._running = False
         self._synced = asyncio.Event()
+        self._scanning = asyncio.Lock()
         self._warned: set[str] = set()
         self._foreign: set[str] = set()
         self._root = directory
@@ -111,6 +112,10 @@ class FolderCluster(ObjectStore):
 
     async def scan(self) -> None:
         """Looks at the folder, and makes the objects what it says. Raises Unreachable if the state cannot be written."""
+        async with self._scanning:
+            await self._scan()
+
+    async def _scan(self) -> None:
         found = without_claimed(await asyncio.to_thread(self._reader.read), self._claims)
         self._root = found.root
         for namespace in sorted({DEFAULT_NAMESPACE, *(ref.namespace for ref in found.declared if ref.namespace)}):
