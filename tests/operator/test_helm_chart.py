@@ -108,7 +108,7 @@ def test_every_value_has_an_effect() -> None:
         settings={"SPORK_WORKERS": 2},
         secrets={
             name: f"my-{name.lower()}"
-            for name in ("databaseOwner", "databaseServer", "databaseOperator", "passphrase", "sealedPassphrase")
+            for name in ("databaseOwner", "databaseServer", "databaseController", "passphrase", "sealedPassphrase")
         },
     )
     values["image"] = {"repository": "example/spork", "tag": "9", "pullPolicy": "Always"}

@@ -134,7 +134,7 @@ def test_secrets_reach_whom_they_are_for(shipped: tuple[Manifest, ...]) -> None:
     found = {name: secrets(pod) for name, pod in _spork_pods(shipped)}
     assert found == {
         "spork-api": {"spork-passphrase", "spork-database-server"},
-        "spork-controller": {"spork-database-operator"},
+        "spork-controller": {"spork-database-controller"},
         "spork-migrate": {"spork-passphrase", "spork-database-owner"},
         "spork-sealed": {"spork-passphrase", "spork-sealed-passphrase", "spork-database-server"},
     }
@@ -236,8 +236,12 @@ def test_high_availability_is_two_of_each_that_may_not_go_together(kube_assets: 
 def test_the_bundled_database_makes_the_logins_of_the_documentation() -> None:
     script = (MANIFESTS / "overlays" / "single-node" / "init.sql").read_text()
     documented = (ROOT / "docs" / "database.md").read_text()
-    for role in re.findall(r"CREATE ROLE (\w+)", documented):
-        assert f"CREATE ROLE {role}" in script
+    statements = re.findall(
+        r"^((?:CREATE ROLE \w+ (?:NO)?LOGIN|GRANT|CREATE DATABASE)[^;']*)", documented, re.MULTILINE
+    )
+    assert len(statements) >= 8
+    for statement in statements:
+        assert statement in script
 
 
 def test_metrics_are_an_option_that_can_be_added(kube_assets: Path, tmp_path: Path) -> None:
