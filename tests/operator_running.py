@@ -85,6 +85,8 @@ def an_identity(folder: Path, name: str, *groups: str) -> Path:
         .sign(ca_key, hashes.SHA256())
     )
     encoding = serialization.Encoding.PEM
+    # A colon separates files in KUBECONFIG.
+    name = name.replace(":", "-")
     (folder / f"{name}.crt").write_bytes(certificate.public_bytes(encoding))
     (folder / f"{name}.key").write_bytes(
         key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
