@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spork.clock import Clock, SystemClock
-from spork.controller.cluster import Cluster, Object, Ref, ref_of
+from spork.controller.cluster import KINDS, Cluster, Object, Ref, ref_of
 from spork.controller.objects import ObjectStore
 from spork.controller.reconciler import Reconciler
 
@@ -23,7 +23,7 @@ class MemoryCluster(ObjectStore):
         self._optional = optional
 
     def has(self, kind: str) -> bool:
-        return self._optional or super().has(kind)
+        return (self._optional and kind in KINDS) or super().has(kind)
 
     async def run(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -258,13 +258,14 @@ class FolderCluster(ObjectStore):
         sentence = f"{judged.frozen}{hash_of(judged.missing)}"
         if not judged.frozen or self._summary.get("said") == sentence:
             return
+        prune = f"Put the files back; or, if they are meant to be gone, run `spork prune {hash_of(judged.missing)}`."
         names = [str(ref) for ref in sorted(judged.missing)]
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         log.error(
             "nothing is deleted",
             why=judged.frozen,
             missing=f"{', '.join(names[:_SHOWN])}{more}",
-            what_to_do=f"Put the files back; or, if they are meant to be gone, run `spork prune {hash_of(judged.missing)}`.",
+            what_to_do="Mend the files that are named above." if self.faults else prune,
         )
 
     async def _summarize(self, judged: Judgement) -> None:

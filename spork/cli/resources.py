@@ -94,11 +94,13 @@ def complaints(home: Path) -> Iterator[str]:
     """Sentences about what is wrong with the folder, as of its last scan."""
     summary = state.summary(home)
     yield from (f"{fault}" for fault in summary.get("faults", ()))
-    if summary.get("frozen"):
+    if summary.get("frozen") and not summary["faults"]:
         yield (
             f"{summary['frozen']} Nothing is deleted: {', '.join(summary['missing'])}. Put the files back; or, if they are "
             f"meant to be gone: `spork prune {summary['hash']}`."
         )
+    elif summary.get("frozen"):
+        yield str(summary["frozen"])
 
 
 def require(home: Path, ref: Ref) -> Object:
