@@ -41,11 +41,14 @@ def check_declared(directory: Path, settings: Settings) -> None:
     scan = FolderReader(directory, excluded=settings.home).read()
     if any(ref.kind == "Hierarchy" for ref in scan.declared):
         return
-    nothing = (
-        f"{directory} declares no tree: neither {HIERARCHY_FILE} nor a resource of kind Hierarchy is there. "
+    raise ManifestError([*scan.faults, _no_tree(directory)])
+
+
+def _no_tree(directory: Path) -> str:
+    return (
+        f"{directory} declares no tree: neither {HIERARCHY_FILE} nor a usable resource of kind Hierarchy is there. "
         f"`spork pki preset write three-tier-tls {directory / HIERARCHY_FILE}` makes one."
     )
-    raise ManifestError([*scan.faults, nothing])
 
 
 async def open_folder(directory: Path, services: Services, declared: Hierarchy | None) -> FolderCluster:
@@ -55,7 +58,7 @@ async def open_folder(directory: Path, services: Services, declared: Hierarchy |
     for fault in folder.faults:
         click.echo(f"spork: {fault}", err=True)
     if declared is None and not folder.all("Hierarchy"):
-        raise ConfigurationError(f"{directory} declares no tree that can be used.")
+        raise ConfigurationError(_no_tree(directory))
     return folder
 
 

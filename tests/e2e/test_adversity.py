@@ -100,7 +100,7 @@ def test_a_lost_passphrase_file_is_not_replaced_by_a_new_one(stopped: RunningCA)
 def test_a_folder_without_a_hierarchy_is_refused(stopped: RunningCA, tmp_path: Path) -> None:
     declarations, stopped.declarations = stopped.declarations, tmp_path
     try:
-        _refused(stopped, 1, str(tmp_path / "hierarchy.toml"), "does not exist")
+        _refused(stopped, 1, "declares no tree", f"write three-tier-tls {tmp_path / 'hierarchy.toml'}")
     finally:
         stopped.declarations = declarations
 
