@@ -12,15 +12,19 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from spork.controller import reasons
 from spork.controller.certificate.contents import Contents, Password
 from spork.controller.certificate.decide import Action, Decision, decide
 from spork.controller.certificate.delivery import Delivery
 from spork.controller.certificate.pending import pending_key, pending_ref
 from spork.controller.certificate.reading import Reader, secret_ref
 from spork.controller.certificate.snapshot import Snapshot
+from spork.controller.certificate.statement import ISSUING
 from spork.controller.certificate.statuses import Statuses
 from spork.controller.certificate.stored import key_of
 from spork.controller.certificate.wanted import Wanted
+from spork.controller.cluster import Object
+from spork.controller.conditions import condition_of
 from spork.controller.reconciler import Context
 from spork.errors import Code, SporkError
 from spork.issuance.ports import Recorded
@@ -73,7 +77,7 @@ class Issuer:
     async def act(self, snapshot: Snapshot) -> Progress:
         """Does what the snapshot asks for. Raises Obstacle, Refusal, ClusterError and other SporkErrors."""
         decision = self._decision(snapshot)
-        if decision.action is Action.ISSUE and snapshot.target is None:
+        if decision.action is Action.ISSUE and snapshot.target is None and _may_be_in_the_way(snapshot):
             snapshot = await self._looked_again(snapshot)
             decision = self._decision(snapshot)
         wanted = snapshot.wanted
@@ -99,15 +103,22 @@ class Issuer:
         return decide(snapshot, self._clock.now(), restorable=restorable)
 
     async def _looked_again(self, snapshot: Snapshot) -> Snapshot:
-        """The copy knows only Secrets that carry our label. Nothing is issued for one that turns out to be somebody else's."""
+        """The copy knows only Secrets that carry our label, and those a moment late. The same snapshot if all is as it says."""
         found = await self._cluster.read(secret_ref(snapshot.owner.namespace, snapshot.spec.secret_name))
-        return snapshot if found is None else await self._reader.with_target(snapshot, found)
+        if found is None or (snapshot.target is not None and _is_same(found, snapshot.target.item)):
+            return snapshot
+        return await self._reader.with_target(snapshot, found)
 
     async def _issued(self, snapshot: Snapshot, wanted: Wanted) -> Progress:
         password = await self._delivery.password(snapshot)
         kept = _kept_key(snapshot, wanted)
         for revision in range(snapshot.revision + 1, snapshot.revision + 1 + _REVISIONS_TRIED):
+            known = kept is not None or self._cluster.get(pending_ref(snapshot, revision)) is not None
             key = kept or await pending_key(self._cluster, snapshot, wanted, revision)
+            if not known and (looked := await self._looked_again(snapshot)) is not snapshot:
+                # Another operator may have finished while this key was made, and have taken its own away: only after this one
+                # stands there can nobody else have another. Nor is anything issued for a Secret of somebody else.
+                return await self.act(looked) if looked.ours else Progress(await self.tidy(looked))
             try:
                 recorded = await self._recorded(snapshot, wanted, revision, key)
             except Refusal as refusal:
@@ -150,6 +161,17 @@ class Issuer:
 
     def _with_pending(self, snapshot: Snapshot, revision: int) -> Snapshot:
         return replace(snapshot, pending=self._cluster.get(pending_ref(snapshot, revision)))
+
+
+def _may_be_in_the_way(snapshot: Snapshot) -> bool:
+    """Whether it is worth a look before a key is made; else the look after it tells as much."""
+    before = condition_of(snapshot.item, ISSUING)
+    return snapshot.pending is not None or (before is not None and before["reason"] == reasons.SECRET_NOT_OURS.name)
+
+
+def _is_same(one: Object, other: Object) -> bool:
+    mine, theirs = one["metadata"], other["metadata"]
+    return bool((mine["uid"], mine["resourceVersion"]) == (theirs["uid"], theirs["resourceVersion"]))
 
 
 def _kept_key(snapshot: Snapshot, wanted: Wanted) -> EphemeralKey | None:
