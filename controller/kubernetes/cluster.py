@@ -64,8 +64,8 @@ class KubernetesCluster:
         )
 
     def lagging(self) -> list[str]:
-        """The kinds that are not being listened to at this moment, though the server should have them."""
-        return sorted({one.kind.name for one in self._watches if not one.running and not one.kind.optional})
+        """What is not being listened to at this moment, though the server should have it: kinds, or a kind in a namespace."""
+        return sorted({one.name for one in self._watches if not one.running and not one.kind.optional})
 
     async def read(self, ref: Ref) -> Object | None:
         kind = KINDS[ref.kind]

@@ -37,6 +37,7 @@ class Watch:
 
     def __init__(self, connection: Connection, kind: Kind, namespace: str | None, mirror: Mirror) -> None:
         self.kind = kind
+        self.name = f"{kind.name} in {namespace}" if namespace else kind.name
         self.listed = asyncio.Event()
         """Set once the first list is in the mirror, or an optional kind is known to be absent."""
         self.present = False
@@ -166,7 +167,7 @@ class Watch:
                 self._is_absent(error)
         if error.detail != self._said and not (self.kind.optional and error.code is Code.NOT_FOUND):
             self._said = error.detail
-            log.warning("a watch is interrupted", kind=self.kind.name, detail=error.detail)
+            log.warning("a watch is interrupted", kind=self.name, detail=error.detail)
         pause = min(_LONGEST_PAUSE_S, 0.25 * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
         await asyncio.sleep(max(pause, least))
 
