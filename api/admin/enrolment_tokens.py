@@ -30,7 +30,11 @@ TokenId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", description="Id of the t
 
 def add_routes(router: APIRouter, backend: Backend) -> None:
     """Adds the operations to the router."""
+    _add_making(router, backend)
+    _add_keeping(router, backend)
 
+
+def _add_making(router: APIRouter, backend: Backend) -> None:
     @router.post(
         "/enrolment-tokens",
         operation_id="createEnrolmentToken",
@@ -62,6 +66,8 @@ def add_routes(router: APIRouter, backend: Backend) -> None:
         shown = _shown(row, issuer.label, now)
         return models.NewEnrolmentToken(**shown.model_dump(), token=text)
 
+
+def _add_keeping(router: APIRouter, backend: Backend) -> None:
     @router.get(
         "/enrolment-tokens", operation_id="listEnrolmentTokens", summary="List one-time tokens", tags=["enrolment"]
     )
@@ -125,7 +131,7 @@ def _profile(caller: Administrator, issuer: Issuer, wanted: str | None) -> str:
 def _names(issuer: Issuer, body: models.CreateEnrolmentToken) -> tuple[SubjectName, ...]:
     """A token for names that policy refuses would only disappoint its holder. Raises SporkError(REJECTED_IDENTIFIER)."""
     names = tuple(dict.fromkeys(name_from_text(text) for text in body.names))
-    matcher = compiled(issuer.names)
+    matcher = compiled(issuer.names, issuer.namespace)
     for name in names:
         if (objection := matcher.objection(name)) is not None:
             raise SporkError(Code.REJECTED_IDENTIFIER, f"The {name.kind.value} name {name.value!r} {objection}.")

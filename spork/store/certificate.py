@@ -22,6 +22,7 @@ from spork.ids import AuthorityId, CertificateId, serial_from_octets, serial_oct
 from spork.issuance.ports import AuditEvent, IdempotencyKey, OutboxMessage, Outcome, Recorded, Reservation, Reserved
 from spork.store import audit as audit_log
 from spork.store.database import Database
+from spork.store.doubtful import REVOKE_DOUBTFUL
 from spork.store.refusal import refusal_from_json
 
 # Two reservations of one key can keep each other from seeing who won only while they run at the same instant.
@@ -91,16 +92,7 @@ unclaimed AS (
     SELECT expired.id FROM expired JOIN job ON job.kind = 'sign' AND job.subject = expired.id::text AND job.attempts = 0),
 doubtful AS (
     SELECT * FROM expired WHERE id NOT IN (SELECT id FROM unclaimed)),
-moved AS (
-    UPDATE authority SET status_version = status_version + 1
-     WHERE id IN (SELECT authority_id FROM doubtful) RETURNING id, status_version),
-revoked AS (
-    INSERT INTO revocation (certificate_id, authority_id, generation, crl_shard, serial, reason, revoked_at, not_after, version)
-    SELECT doubtful.id, authority_id, generation, crl_shard, serial, 0, date_trunc('second', now()), not_after, status_version
-      FROM doubtful JOIN moved ON moved.id = doubtful.authority_id
-    ON CONFLICT (certificate_id) DO UPDATE
-       SET reason = 0, revoked_at = excluded.revoked_at, released_at = NULL, version = excluded.version
-     WHERE revocation.released_at IS NOT NULL OR revocation.reason = 6),
+{revoke},
 audited AS (
     INSERT INTO audit_event (actor, action, subject, detail)
     SELECT 'host', 'certificate.abandon', 'certificate:' || authority_id || '/' || upper(encode(serial, 'hex')),
@@ -113,10 +105,11 @@ closed AS (
 SELECT (SELECT count(*) FROM expired) AS number,
        (SELECT count(pg_notify('spork_status', moved.id || ':' || moved.status_version)) FROM moved)
 """
-_ABANDON_ONE: LiteralString = _ABANDON.format(which="id = %(id)s", locked="")
+_REVOKE: LiteralString = REVOKE_DOUBTFUL.format(rows="doubtful")
+_ABANDON_ONE: LiteralString = _ABANDON.format(which="id = %(id)s", locked="", revoke=_REVOKE)
 # One bulk run at a time and without waiting for rows in other hands: so it never deadlocks over two authorities.
 _ABANDON_ALL: LiteralString = _ABANDON.format(
-    which="pg_try_advisory_xact_lock(%(lock)s) ORDER BY lease_until LIMIT 1000", locked="SKIP LOCKED"
+    which="pg_try_advisory_xact_lock(%(lock)s) ORDER BY lease_until LIMIT 1000", locked="SKIP LOCKED", revoke=_REVOKE
 )
 _ABANDON_LOCK = 0x73706F726B616264
 

@@ -20,6 +20,7 @@ from spork.ids import AuthorityId, CertificateId, IssuerId, serial_from_octets
 from spork.issuance.ports import Refused, Signed, SigningTask
 from spork.store import audit as audit_log
 from spork.store.database import Database
+from spork.store.doubtful import REVOKE_DOUBTFUL
 from spork.store.refusal import refusal_json
 
 # A job whose reservation is gone, or in the hands of a process that signs by itself, has no row below it; it is closed by `finish`.
@@ -74,23 +75,14 @@ ended AS (
       FROM refused
      WHERE certificate.id = refused.id AND state = 'reserved' AND lease_id = %(lease_id)s AND lease_until > now()
     RETURNING certificate.id, authority_id, generation, crl_shard, serial, not_after, certificate.refusal, requester),
-moved AS (
-    UPDATE authority SET status_version = status_version + 1
-     WHERE id IN (SELECT authority_id FROM ended) RETURNING id, status_version),
-revoked AS (
-    INSERT INTO revocation (certificate_id, authority_id, generation, crl_shard, serial, reason, revoked_at, not_after, version)
-    SELECT ended.id, authority_id, generation, crl_shard, serial, 0, date_trunc('second', now()), not_after, status_version
-      FROM ended JOIN moved ON moved.id = ended.authority_id
-    ON CONFLICT (certificate_id) DO UPDATE
-       SET reason = 0, revoked_at = excluded.revoked_at, released_at = NULL, version = excluded.version
-     WHERE revocation.released_at IS NOT NULL OR revocation.reason = 6),
+{revoke},
 audited AS (
     INSERT INTO audit_event (actor, action, subject, detail)
     SELECT requester, 'certificate.refuse', 'certificate:' || authority_id || '/' || upper(encode(serial, 'hex')),
            jsonb_build_object('certificate', id, 'code', refusal -> 'code', 'detail', refusal -> 'detail')
       FROM ended)
 SELECT pg_notify('spork_status', moved.id || ':' || moved.status_version) FROM moved
-"""
+""".format(revoke=REVOKE_DOUBTFUL.format(rows="ended"))
 
 
 @dataclass(frozen=True, slots=True)
