@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from spork.errors import Code
 
 _QUOTED = 600
 """Characters of the server's own words that are passed on."""
+_WITHOUT_DATA = re.compile(r" is forbidden: (User \"|exceeded quota|unable to create new content)")
 EXPIRED = Code.PRECONDITION_FAILED
 """Code of a refusal because a resourceVersion is too old to be read from: 410."""
 _CODES = {403: Code.FORBIDDEN, 404: Code.NOT_FOUND, 410: EXPIRED, 413: Code.TOO_LARGE}
@@ -47,9 +49,9 @@ def _is_about_the_uid(answer: Mapping[str, Any]) -> bool:
 
 
 def _words(answer: Mapping[str, Any], ref: Ref) -> str:
-    # The server quotes values in most of its messages. Those about a Secret are left out, all but what authorization says,
-    # which is decided before the body is looked at and names only the user, the verb and the resource.
-    if ref.kind == "Secret" and answer.get("reason") != "Forbidden":
+    # The server quotes values in most of its messages, and admission may say anything. Those about a Secret are left out, all but
+    # what is decided before its data is looked at: authorization, quotas, and namespaces that are going.
+    if ref.kind == "Secret" and not _WITHOUT_DATA.search(str(answer.get("message"))):
         causes = (answer.get("details") or {}).get("causes") or ()
         fields = ", ".join(sorted({str(cause.get("field")) for cause in causes if cause.get("field")}))
         said = " ".join(part for part in (str(answer.get("reason") or ""), fields) if part)

@@ -31,6 +31,7 @@ _FORCED = {**_MANAGED, "force": "true"}
 _SERVER_SET = ("resourceVersion", "managedFields", "creationTimestamp", "generation", "selfLink")
 _STATUS_TRIES = 4
 _FLUSH_S = 2.0
+_LAG_S = 30.0
 
 
 class KubernetesCluster:
@@ -64,8 +65,11 @@ class KubernetesCluster:
         )
 
     def lagging(self) -> list[str]:
-        """What is not being listened to at this moment, though the server should have it: kinds, or a kind in a namespace."""
-        return sorted({one.name for one in self._watches if not one.running and not one.kind.optional})
+        """What has not been listened to for a while, though the server should have it: kinds, or a kind in a namespace."""
+        # Watches end every few minutes and are taken up again.
+        since = asyncio.get_running_loop().time() - _LAG_S
+        missing = {one.name for one in self._watches if not (one.running or one.heard_at > since or one.kind.optional)}
+        return sorted(missing)
 
     async def read(self, ref: Ref) -> Object | None:
         kind = KINDS[ref.kind]

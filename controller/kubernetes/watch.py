@@ -46,6 +46,8 @@ class Watch:
         """The version under which the server has it."""
         self.running = False
         """Whether the server is being listened to at this moment."""
+        self.heard_at = float("-inf")
+        """When that was so last, on the loop's clock."""
         self._connection = connection
         self._namespace = namespace
         self._mirror = mirror
@@ -67,7 +69,8 @@ class Watch:
             except ClusterError as error:
                 await self._after(error)
             finally:
-                self.running = False
+                if self.running:
+                    self.running, self.heard_at = False, clock()
             # Whoever ends every watch at once, such as a proxy, must not be asked again at once.
             if clock() - began < _SHORT_S:
                 await asyncio.sleep(random.uniform(0.1, _SHORT_S))  # noqa: S311
