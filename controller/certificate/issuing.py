@@ -23,7 +23,7 @@ from spork.controller.certificate.statement import ISSUING
 from spork.controller.certificate.statuses import Statuses
 from spork.controller.certificate.stored import key_of
 from spork.controller.certificate.wanted import Wanted
-from spork.controller.cluster import Object
+from spork.controller.cluster import Conflict, Object, ref_of
 from spork.controller.conditions import condition_of
 from spork.controller.reconciler import Context
 from spork.errors import Code, SporkError
@@ -80,6 +80,8 @@ class Issuer:
         if decision.action is Action.ISSUE and snapshot.target is None and _may_be_in_the_way(snapshot):
             snapshot = await self._looked_again(snapshot)
             decision = self._decision(snapshot)
+        if decision.action is Action.ISSUE and snapshot.target is None and snapshot.past.revision:
+            await self._require_alive(snapshot)
         wanted = snapshot.wanted
         if wanted is None:
             return Progress(snapshot)
@@ -108,6 +110,13 @@ class Issuer:
         if found is None or (snapshot.target is not None and _is_same(found, snapshot.target.item)):
             return snapshot
         return await self._reader.with_target(snapshot, found)
+
+    async def _require_alive(self, snapshot: Snapshot) -> None:
+        """Who deletes an object with its Secret may be heard of the Secret first. Raises Conflict if the object has gone."""
+        ref = ref_of(snapshot.item)
+        now = await self._cluster.read(ref)
+        if now is None or now["metadata"]["uid"] != snapshot.owner.uid or "deletionTimestamp" in now["metadata"]:
+            raise Conflict(ref)
 
     async def _issued(self, snapshot: Snapshot, wanted: Wanted) -> Progress:
         password = await self._delivery.password(snapshot)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificate_world import SECRET, CertificateWorld, a_certificate_world, key_and_certificate_fit
+from certificate_world import REF, SECRET, CertificateWorld, a_certificate_world, key_and_certificate_fit
 
 from spork.controller.certificate import pending
+from spork.controller.cluster import Conflict
 from spork.store.database import Database
 
 pytestmark = pytest.mark.store
@@ -63,3 +64,20 @@ async def test_the_name_of_somebody_else_s_secret_costs_one_read_each_time_and_n
     assert [request.split(" ")[0] for request in world.cluster.requests[before:]] == ["read"]
     assert world.secrets() == []
     assert await world.issued() == 0
+
+
+async def test_nothing_is_issued_for_an_object_that_went_with_its_secret_though_the_copy_still_has_it(
+    world: CertificateWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add()
+    await world.settle()
+    held = world.cluster.get(REF)
+    await world.cluster.delete(REF)
+    await world.cluster.delete(SECRET)
+    # Kinds are watched one by one: this one's watch is behind, or was lost.
+    get = world.cluster.get
+    monkeypatch.setattr(world.cluster, "get", lambda ref: held if ref == REF else get(ref))
+    with pytest.raises(Conflict):
+        await world.run()
+    assert await world.issued() == 1
+    assert world.secrets() == []
