@@ -10,7 +10,7 @@ from proposals import a_proposal
 
 from spork.errors import ConfigurationError
 from spork.policy.engine import decide
-from spork.policy.expressions import MAX_EXPRESSIONS, MAX_LENGTH, check_expression, expressions_hold
+from spork.policy.expressions import MAX_EXPRESSIONS, MAX_LENGTH, MAX_NAMES, check_expression, expressions_hold
 from spork.policy.issuer import Expression, NamePolicy
 from spork.policy.proposal import Door, Requester
 from spork.x509.names import dns, ip
@@ -113,6 +113,56 @@ def test_two_walks_over_a_hundred_names_stay_within_their_means() -> None:
 
 def test_a_regular_expression_that_would_explode_elsewhere_does_not_here() -> None:
     assert refusals("!request.dnsNames.exists(n, n.matches('^(a+)+$'))", names=(dns("a" * 60 + ".com"),)) == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        r"n.matches('\\w')",
+        r"n.matches(r'\w+')",
+        r"n.matches('\x5cw')",
+        r"n.matches('\134w')",
+        "n.matches('a{200}')",
+        r"n.matches('a\x7b200}')",
+        "n.matches('[[:alpha:]]{9}')",
+        "n.matches('(?i)a')",
+        r"n.matches('\\pL')",
+        "n.matches(n)",
+        "n.matches('a' + n)",
+        "matches(n, 'a')",
+        "n.matches('''a{200}''')",
+        "n . matches ( 'a{200}' )",
+        "n.matches('" + "." * 200 + "')",
+        "n.matches('a') || n.matches('b') || n.matches('c')",
+    ],
+)
+def test_what_takes_long_to_compile_at_each_call_is_refused_at_load(call: str) -> None:
+    # \w{200} takes 50 milliseconds a call: seven minutes for two walks over a hundred names, in which nothing else is done.
+    with pytest.raises(ConfigurationError, match="matches"):
+        check_expression(f"request.dnsNames.all(n, {call})")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"request.dnsNames.all(n, n.matches('^[a-z0-9-]+\\.(?:shop|web)\\.example$'))",
+        r"request.dnsNames.all(n, n.matches(r'^[0-9]+\.example$'))",
+        'request.commonName.matches("a|b") && request.subject.matches("^CN=")',
+    ],
+)
+def test_regular_expressions_that_compile_quickly_are_taken(text: str) -> None:
+    check_expression(text)
+
+
+def test_a_regular_expression_stands_in_no_walk_within_a_walk() -> None:
+    with pytest.raises(ConfigurationError, match="one walk"):
+        check_expression("request.dnsNames.all(a, request.dnsNames.all(b, a == b || a.matches('a')))")
+
+
+def test_more_names_than_conditions_can_walk_through_are_refused_unseen() -> None:
+    names = tuple(dns(f"host{number}.example.com") for number in range(MAX_NAMES + 1))
+    (refusal,) = refusals("true", names=names)
+    assert str(MAX_NAMES) in refusal
 
 
 @pytest.mark.parametrize(
