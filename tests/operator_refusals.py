@@ -129,6 +129,18 @@ REFUSALS = (
     Refusal(
         "an issuer with a dot in its name", "Issuer", {"metadata/name": "a.b"}, "The name of an issuer stands in URLs"
     ),
+    Refusal(
+        "an issuer of a namespace that sends validators into the CA's network",
+        "Issuer",
+        {"spec/protocols": {"acme": {"networks": ["169.254.169.254/32"]}}},
+        "only a ClusterIssuer has them",
+    ),
+    Refusal(
+        "an issuer of a namespace that sends validators to other ports",
+        "Issuer",
+        {"spec/protocols": {"acme": {"ports": {"http-01": 5432}}}},
+        "only a ClusterIssuer has them",
+    ),
     Refusal("an issuer with a word of EST", "ClusterIssuer", {"metadata/name": "cacerts"}, "The name is reserved"),
     Refusal("an issuer without profiles", "Issuer", {"spec/profiles": []}, "at least 1 item", "at least 1 item"),
     Refusal(

@@ -214,6 +214,11 @@ def _is_issuer_name(resource: Resource) -> bool:
     return re.fullmatch(SLUG_PATTERN, resource.metadata.name) is not None
 
 
+def _reaches_as_anybody(acme: ACMESettings | None) -> bool:
+    """The owner of a namespace must not send the validators, which stand beside the database, to addresses of his choice."""
+    return acme is None or not (acme.networks or acme.ports)
+
+
 _COLUMNS = (
     *ready_columns()[:1],
     Column("CA", ".spec.ca", "The CA that signs."),
@@ -226,6 +231,13 @@ _NAME = Rule(
     "The name of an issuer stands in URLs: lower-case letters, digits and hyphens, at most 63, and no dots.",
     _is_issuer_name,
 )
+_NOT_THE_NETWORK = Rule(
+    "!has(self.spec.protocols) || !has(self.spec.protocols.acme) || "
+    "((!has(self.spec.protocols.acme.networks) || self.spec.protocols.acme.networks.size() == 0) && "
+    "(!has(self.spec.protocols.acme.ports) || self.spec.protocols.acme.ports.size() == 0))",
+    "acme.networks and acme.ports open the CA's own network to whoever orders; only a ClusterIssuer has them.",
+    lambda issuer: _reaches_as_anybody(issuer.spec.protocols.acme),
+)
 _RESERVED = Rule(
     f"!(self.metadata.name in [{', '.join(repr(name) for name in sorted(RESERVED_NAMES))}])",
     "The name is reserved: it is a word of the URLs in which an issuer's name stands.",
@@ -237,7 +249,7 @@ class Issuer(Resource):
     """Issues certificates from one CA to the Certificates of its own namespace, within its policy and limits."""
 
     names = Names("issuers", "issuer", ("spi",), "Namespaced", _COLUMNS)
-    rules = (_NAME,)
+    rules = (_NAME, _NOT_THE_NETWORK)
     kind: Literal["Issuer"] = Field(description="Issuer.")
     spec: IssuerSettings = Field(description="From which CA it issues, what, and to whom.")
     status: IssuerStatus | None = Field(default=None, description="What the operator has seen and done.")
