@@ -61,7 +61,7 @@ class Deletion:
             return False
         authority = AuthorityId(target.said(marks.AUTHORITY).partition("/")[0])
         serial = Serial(target.leaf.serial_number)
-        held = await self._cessations.planned(authority, serial)
+        held = await self._cessations.planned(authority, serial, snapshot.owner.identity)
         if held is None:
             return False
         await self._cessations.take(held)

@@ -33,7 +33,7 @@ ON CONFLICT (kind, subject) DO UPDATE SET run_at = excluded.run_at, attempts = 0
 """
 _PLANNED: LiteralString = """
 SELECT c.id FROM certificate c JOIN job ON job.kind = 'cease' AND job.subject = c.id::text
- WHERE c.authority_id = %s AND c.serial = %s
+ WHERE c.authority_id = %s AND c.serial = %s AND c.requester = %s
 """
 _TAKE: LiteralString = """
 UPDATE job SET lease_until = now() + interval '30 seconds'
@@ -85,9 +85,10 @@ class Cessations:
         """From then on the certificate is revoked, if it still is on hold. A later plan takes the place of an earlier one."""
         await self._database.execute(_PLAN, [certificate_id, at])
 
-    async def planned(self, authority_id: AuthorityId, serial: Serial) -> CertificateId | None:
-        """The certificate, if there is a plan for it."""
-        row = await (await self._database.execute(_PLANNED, [authority_id, serial_octets(serial)])).fetchone()
+    async def planned(self, authority_id: AuthorityId, serial: Serial, requester: str) -> CertificateId | None:
+        """The certificate, if there is a plan for it and it was issued to the requester: nobody else may undo its hold."""
+        values = [authority_id, serial_octets(serial), requester]
+        row = await (await self._database.execute(_PLANNED, values)).fetchone()
         return CertificateId(row[0]) if row is not None else None
 
     async def take(self, certificate_id: CertificateId) -> None:

@@ -178,6 +178,17 @@ class TestHold:
         await world.settle()
         assert await reason(world, serial) == 6
 
+    async def test_who_carries_the_key_to_another_namespace_does_not_undo_it(self, world: CertificateWorld) -> None:
+        serial = await ready(world, "Hold")
+        stolen = world.cluster.get(SECRET)
+        assert stolen is not None
+        await delete(world)
+        world.cluster.add({**stolen, "metadata": {**stolen["metadata"], "namespace": "elsewhere", "uid": "elsewhere"}})
+        world.add({"metadata/namespace": "elsewhere", "spec/deletionPolicy": "Hold"})
+        await world.settle()
+        assert await reason(world, serial) == 6
+        assert len(await plans(world.database)) == 1
+
     async def test_a_hold_of_an_administrator_is_neither_planned_nor_undone(self, world: CertificateWorld) -> None:
         serial = await ready(world, "Hold")
         await world.revoke(serial, 6)
