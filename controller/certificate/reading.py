@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -24,6 +25,9 @@ from spork.ids import AuthorityId, Serial
 from spork.policy.issuer import Issuer
 
 UsableIssuer = Callable[[Context, str, str, str], Awaitable[Issuer]]
+# Kubernetes, "Labels and Selectors", section "Syntax and character set"; keys of annotations are alike.
+_KEY_NAME = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_KEY_PREFIX = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _LONG_KEY = 600
 """Characters of a key in base64 above which it is one of RSA or ML-DSA, whose checks take their time."""
 
@@ -137,8 +141,26 @@ def secret_ref(namespace: str, name: str) -> Ref:
     return Ref("Secret", namespace, name)
 
 
+def _template_fault(spec: CertificateSpec) -> str | None:
+    """What the API server would refuse in the Secret, found before anything is issued for it."""
+    template = spec.secret_template
+    if template is None:
+        return None
+    for where, found in (("labels", template.labels), ("annotations", template.annotations)):
+        for key in found:
+            prefix, slash, name = key.rpartition("/")
+            if _KEY_NAME.fullmatch(name) is None or (slash and _KEY_PREFIX.fullmatch(prefix) is None):
+                return f"secretTemplate.{where}: {key[:320]!r} cannot be a key of {where}."
+    for key, value in template.labels.items():
+        if value and _KEY_NAME.fullmatch(value) is None:
+            return f"secretTemplate.labels: the label {key!r} cannot have the value {value!r}."
+    return None
+
+
 def _impossible(spec: CertificateSpec, wanted: Wanted) -> Finding | None:
     """What no attempt could mend: only another spec or another issuer can."""
+    if (fault := _template_fault(spec)) is not None:
+        return Finding(reasons.INVALID, fault)
     stores = spec.keystores.pkcs12 if spec.keystores is not None else None
     if stores is not None and stores.create and not can_hold(wanted.algorithm.name):
         return Finding(

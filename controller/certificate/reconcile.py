@@ -16,14 +16,14 @@ from spork.controller.certificate.delivery import Obstacle
 from spork.controller.certificate.index import KIND, WATCHES, Index
 from spork.controller.certificate.issuing import Issuer, Issuing, Progress, Refusal
 from spork.controller.certificate.reading import Reader, UsableIssuer
-from spork.controller.certificate.snapshot import Snapshot
+from spork.controller.certificate.snapshot import Finding, Snapshot
 from spork.controller.certificate.statement import READY, Failure, kept, statement_of
 from spork.controller.certificate.statuses import Statuses
-from spork.controller.cluster import Change, ClusterError, Object, Ref
+from spork.controller.cluster import Change, ClusterError, Object, Ref, Refused
 from spork.controller.conditions import Condition, write_status
 from spork.controller.issuer.usable import usable_issuer
 from spork.controller.reconciler import Context, Reconciler
-from spork.errors import DatabaseUnavailable, SporkError
+from spork.errors import Code, DatabaseUnavailable, SporkError
 from spork.ids import serial_text
 from spork.issuance.revoke import Reason as RevocationReason
 
@@ -31,6 +31,7 @@ LONGEST_WAIT_S = 3600.0
 """Timers do not notice when the clock is set; each certificate is looked at this often, which costs no request."""
 _SIGNING_WAIT_S = 2.0
 _UNAVAILABLE_WAIT_S = 10.0
+_REFUSED_FOR_GOOD = frozenset({Code.FORBIDDEN, Code.MALFORMED, Code.TOO_LARGE})
 _OBSTACLE_WAIT_S = 60.0
 """For obstacles that no change in the copy ends, such as the Secret of a password, or a Secret that is not ours."""
 
@@ -102,6 +103,11 @@ class CertificateReconciler:
             return Progress(snapshot), Failure(error.finding, counts=False)
         except Refusal as refusal:
             return Progress(snapshot), await failure_of(refusal.error, refusal.request, self._services)
+        except Refused as error:
+            if error.code not in _REFUSED_FOR_GOOD:
+                raise
+            # A role that is missing, or a spec that makes a Secret which cannot be: only people mend that, so it is told.
+            return Progress(snapshot), Failure(Finding(reasons.REFUSED, error.detail), counts=False)
         except ClusterError:
             raise
         except SporkError as error:
