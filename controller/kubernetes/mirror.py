@@ -98,6 +98,14 @@ class Mirror:
         for item in listed.values():
             self.put(item)
 
+    def drop_all(self, kind: str, namespace: str | None) -> None:
+        """The kind is out of sight. The same objects may come back with it."""
+        for known in self.all(kind, namespace):
+            metadata = known["metadata"]
+            ref = Ref(kind, metadata.get("namespace") or "", metadata["name"])
+            del self._kinds[kind][ref.namespace][ref.name]
+            self._tell(Change(ref, None, known))
+
     def _covers(self, ref: Ref) -> bool:
         return not self._namespaces or not KINDS[ref.kind].namespaced or ref.namespace in self._namespaces
 

@@ -180,6 +180,5 @@ class Watch:
             self.present = False
             # Without a version the next list is not compared with this state: the kind may come back in an empty store.
             self._version = None
-            for item in self._mirror.all(self.kind.name, self._namespace):
-                self._mirror.remove(ref_of(item), item["metadata"]["uid"])
+            self._mirror.drop_all(self.kind.name, self._namespace)
             self.listed.set()

@@ -156,6 +156,14 @@ def test_a_server_restored_from_a_backup_is_believed() -> None:
     assert [mirror.version(name) for name in ("one", "b", "c")] == [5, None, 7]
 
 
+def test_a_kind_that_was_out_of_sight_comes_back_as_it_was() -> None:
+    mirror = Told()
+    mirror.put(a_secret(5))
+    mirror.drop_all("Secret", None)
+    mirror.replace_all("Secret", None, [a_secret(5)], 10)
+    assert mirror.told == [(5, None), (None, 5), (5, None)]
+
+
 def test_other_namespaces_are_not_held_where_some_are_given() -> None:
     mirror = Told("shop")
     mirror.put(a_secret(5))
