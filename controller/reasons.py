@@ -42,7 +42,7 @@ LIVE_CERTIFICATES = Reason(
 
 # Requests of other APIs. The first four are cert-manager's own words.
 PENDING = Reason("Pending", "The request waits; it is tried again.")
-ISSUED = Reason("Issued", "The certificate was issued.")
+REQUEST_ISSUED = Reason("Issued", "The certificate was issued.")
 FAILED = Reason("Failed", "The request was refused; ask anew.")
 DENIED = Reason("Denied", "The request was denied and is never signed.")
 MAY_NOT_REFERENCE = Reason("MayNotReference", "The user has no permission for the verb reference on the issuer.")

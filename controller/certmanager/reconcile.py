@@ -11,7 +11,7 @@ from spork.controller.certmanager.snapshot import asked_of, issuer_of
 from spork.controller.cluster import Change, Object, Ref, ref_of
 from spork.controller.conditions import time_text
 from spork.controller.issuer.usable import NotUsable, usable_issuer
-from spork.controller.reasons import DENIED, FAILED, INVALID, ISSUED, PENDING, Reason
+from spork.controller.reasons import DENIED, FAILED, INVALID, PENDING, REQUEST_ISSUED, Reason
 from spork.controller.reconciler import Context, Reconciler
 from spork.controller.requests.conditions import foreign_condition, write_foreign_status
 from spork.controller.requests.outcome import Outcome, outcome_of
@@ -72,11 +72,11 @@ class CertificateRequests:
         message = f"Signed by {label}, serial {serial_text(found.serial)}."
         await self._write(
             item,
-            [self._ready(item, True, ISSUED, message)],
+            [self._ready(item, True, REQUEST_ISSUED, message)],
             certificate=base64.b64encode(found.chain_pem).decode(),
             ca=base64.b64encode(found.root_pem).decode(),
         )
-        await self._cluster.report(item, ISSUED.name, message)
+        await self._cluster.report(item, REQUEST_ISSUED.name, message)
 
     async def _refused(self, item: Object, error: SporkError) -> float | None:
         match outcome_of(error):

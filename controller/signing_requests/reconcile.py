@@ -9,7 +9,7 @@ from typing import Any
 from spork.controller.cluster import Change, Object, Ref, Reviews, ref_of
 from spork.controller.conditions import condition_of
 from spork.controller.issuer.usable import NotUsable, usable_issuer
-from spork.controller.reasons import FAILED, INVALID, ISSUED, MAY_NOT_REFERENCE, PENDING, Reason
+from spork.controller.reasons import FAILED, INVALID, MAY_NOT_REFERENCE, PENDING, REQUEST_ISSUED, Reason
 from spork.controller.reconciler import Context, Reconciler
 from spork.controller.requests.conditions import foreign_condition, write_foreign_status
 from spork.controller.requests.outcome import Outcome, outcome_of
@@ -91,7 +91,7 @@ class SigningRequests:
             await self._wait(item, BEING_SIGNED)
             return SIGNED_SOON_S
         await self._write(item, [], certificate=base64.b64encode(found.chain_pem).decode())
-        await self._cluster.report(item, ISSUED.name, f"Signed by {label}, serial {serial_text(found.serial)}.")
+        await self._cluster.report(item, REQUEST_ISSUED.name, f"Signed by {label}, serial {serial_text(found.serial)}.")
         return None
 
     async def _refused(self, item: Object, error: SporkError) -> float | None:
