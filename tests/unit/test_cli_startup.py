@@ -14,7 +14,20 @@ from spork.cli.exits import EXIT_OF_CODE, Exit
 from spork.cli.lazy import LazyCommand, LazyGroup
 from spork.errors import Code, ConfigurationError, SporkError
 
-HEAVY = ("cryptography", "fastapi", "psycopg", "pydantic", "rich", "structlog", "httpx", "uvicorn")
+HEAVY = (
+    "aiohttp",
+    "cel",
+    "cryptography",
+    "fastapi",
+    "httpx",
+    "kubernetes",
+    "psycopg",
+    "pydantic",
+    "rich",
+    "structlog",
+    "uvicorn",
+    "yaml",
+)
 
 
 def spork(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +72,34 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
     assert {name.partition(".")[0] for name in modules} & set(HEAVY) == set()
     ours = {name for name in modules if name.startswith("spork")}
     assert ours == {"spork", "spork.cli", "spork.cli.main", "spork.cli.lazy"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["controller"], id="the operator"),
+        pytest.param(["up"], id="everything on one machine"),
+        pytest.param(["get"], id="resources of a folder"),
+        pytest.param(["annotate"], id="annotations of a folder's resources"),
+        pytest.param(["prune"], id="what vanished from a folder"),
+        pytest.param(["pki", "work"], id="work for sealed keys"),
+        pytest.param(["pki", "approve"], id="approval"),
+        pytest.param(["cert", "enrol"], id="enrolment with a token"),
+        pytest.param(["admin", "token", "create"], id="one-time tokens"),
+        pytest.param(["migrate"], id="the schema"),
+    ],
+)
+def test_the_help_of_a_command_imports_nothing_heavy(command: list[str]) -> None:
+    probe = (
+        "import sys, json\n"
+        "from spork.cli.main import run\n"
+        "code = run(sys.argv[1:])\n"
+        "print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe, *command, "--help"], capture_output=True, text=True, check=True)
+    code, modules = json.loads(done.stderr)
+    assert code == 0
+    assert {name.partition(".")[0] for name in modules} & set(HEAVY) == set()
 
 
 def test_help_lists_every_command_with_its_line() -> None:
