@@ -23,6 +23,7 @@ SELECT a.id, a.kind, a.parent_id, a.subject_der, a.key_mode, a.spec, a.crl_shard
   LEFT JOIN LATERAL (
        SELECT count(*) AS number FROM certificate c
         WHERE %(counts)s AND c.authority_id = a.id AND c.state = 'issued' AND c.not_after >= now()
+          AND c.profile <> 'ocsp-signing'
           AND NOT EXISTS (SELECT FROM authority_generation o WHERE o.authority_id = a.id AND o.spki_sha256 = c.spki_sha256)
           AND NOT EXISTS (SELECT FROM revocation r WHERE r.certificate_id = c.id AND r.released_at IS NULL)) AS live ON true
  WHERE a.id <> %(management)s

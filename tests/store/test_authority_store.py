@@ -357,13 +357,15 @@ async def test_an_import_that_repeats_a_serial_is_refused_whole(authorities: Aut
     assert found.serial_number == first.serial
 
 
-async def test_the_tree_counts_live_certificates_without_the_cas_own(
+async def test_the_tree_counts_live_certificates_without_the_cas_own_and_its_responders(
     authorities: Authorities, tree: Tree, database: Database
 ) -> None:
     ledger = CertificateLedger(database)
     own = hashlib.sha256(tree.root.spki).digest()
     await issued(ledger, a_reservation(authority_id=ROOT, spki_sha256=own))
     await issued(ledger, a_reservation(authority_id=ROOT))
+    # Every CA in service has one, made by `spork serve` again and again: counted, no CA could ever be taken out of the tree.
+    await issued(ledger, a_reservation(authority_id=ROOT, profile="ocsp-signing"))
     revoked = await issued(ledger, a_reservation(authority_id=ROOT))
     await RevocationLedger(database).revoke(a_revocation(revoked.certificate_id), an_event())
     assert (await authorities.read_tree()).authorities[ROOT].live_certificates == 1
