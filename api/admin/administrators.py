@@ -37,16 +37,8 @@ def add_routes(router: APIRouter, backend: Backend) -> None:
         """Issues an administrator's certificate from a CSR. The name of the body becomes the subject, whatever the CSR says."""
         await _check_issuers(backend, body.issuers)
         recorded = await backend.pipeline.issue(await _request(backend, caller, body, key))
-        response.headers["Location"] = f"/api/v1/certificates/{recorded.authority_id}/{serial_text(recorded.serial)}"
-        return models.IssuedCertificate(
-            authority=recorded.authority_id,
-            generation=recorded.generation,
-            serial=serial_text(recorded.serial),
-            not_before=recorded.not_before,
-            not_after=recorded.not_after,
-            pem=present.pem(recorded.der),
-            chain="",
-        )
+        response.headers["Location"] = present.location(recorded)
+        return present.issued(recorded, None)
 
     @router.get("/admins", operation_id="listAdministrators", summary="List administrators", tags=["admins"])
     async def list_administrators(

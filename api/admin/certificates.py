@@ -316,17 +316,8 @@ async def change_status(
 
 async def _issued(backend: Backend, recorded: Recorded, response: Response) -> models.IssuedCertificate:
     authority = await backend.authorities.authority(AuthorityId(recorded.authority_id), recorded.generation)
-    serial = serial_text(recorded.serial)
-    response.headers["Location"] = f"/api/v1/certificates/{recorded.authority_id}/{serial}"
-    return models.IssuedCertificate(
-        authority=recorded.authority_id,
-        generation=recorded.generation,
-        serial=serial,
-        not_before=recorded.not_before,
-        not_after=recorded.not_after,
-        pem=present.pem(recorded.der),
-        chain=present.chain_pem(authority),
-    )
+    response.headers["Location"] = present.location(recorded)
+    return present.issued(recorded, authority)
 
 
 def _subject_of(row: CertificateDetail) -> x509.Name:

@@ -23,7 +23,7 @@ from spork.api.admin.enrolment_gate import address_of, bearing
 from spork.api.admin.tokenreview import Reviewed, looks_like_service_account_token
 from spork.api.admin.translate import SubjectKey, names_of
 from spork.errors import Code, SporkError
-from spork.ids import AuthorityId, serial_text
+from spork.ids import AuthorityId
 from spork.issuance.onetime import Presented, read
 from spork.issuance.ports import AuditEvent, IdempotencyKey, Recorded
 from spork.issuance.request import IssuanceRequest
@@ -271,12 +271,4 @@ async def _issued(backend: Backend, recorded: Recorded, response: Response) -> m
     """The certificate with its chain. There is no Location: who enrols may not read there."""
     authority = await backend.authorities.authority(AuthorityId(recorded.authority_id), recorded.generation)
     response.headers["Cache-Control"] = "no-store"
-    return models.IssuedCertificate(
-        authority=recorded.authority_id,
-        generation=recorded.generation,
-        serial=serial_text(recorded.serial),
-        not_before=recorded.not_before,
-        not_after=recorded.not_after,
-        pem=present.pem(recorded.der),
-        chain=present.chain_pem(authority),
-    )
+    return present.issued(recorded, authority)

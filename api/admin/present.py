@@ -14,6 +14,7 @@ from spork.api.admin import models
 from spork.api.admin.backend import title
 from spork.ids import serial_text
 from spork.issuance.crl_schedule import ScopeState
+from spork.issuance.ports import Recorded
 from spork.issuance.revoke import Reason
 from spork.policy.issuer import Issuer
 from spork.store.certificate_search import CertificateDetail, CertificateSummary
@@ -33,6 +34,24 @@ def chain_pem(authority: Authority, *, root: bool = False) -> str:
     path = [c for c in (authority.certificate, *authority.chain) if c is not None]
     kept = path if root else [c for c in path if c.subject != c.issuer]
     return "".join(pem_of(c) for c in kept)
+
+
+def issued(recorded: Recorded, authority: Authority | None) -> models.IssuedCertificate:
+    """What was issued, with the chain of that CA, or without one."""
+    return models.IssuedCertificate(
+        authority=recorded.authority_id,
+        generation=recorded.generation,
+        serial=serial_text(recorded.serial),
+        not_before=recorded.not_before,
+        not_after=recorded.not_after,
+        pem=pem(recorded.der),
+        chain=chain_pem(authority) if authority is not None else "",
+    )
+
+
+def location(recorded: Recorded) -> str:
+    """The path at which administrators read the certificate."""
+    return f"/api/v1/certificates/{recorded.authority_id}/{serial_text(recorded.serial)}"
 
 
 def state_of(row: CertificateSummary, now: datetime) -> str:

@@ -24,7 +24,7 @@ from spork.controller.cluster import Object, Ref, Refused, ref_of
 from spork.controller.fieldsets import Fields
 from spork.controller.folder.places import DATA_KINDS, data_folder, status_file, summary_file
 from spork.errors import ConfigurationError
-from spork.files import write_atomically
+from spork.files import sync_folder, write_atomically
 
 _TRIES = 5
 _SUMMARY = "folder.json"
@@ -85,7 +85,7 @@ def remove(home: Path, ref: Ref) -> None:
     place = data_folder(home, ref) if ref.kind in DATA_KINDS else status_file(home, ref)
     with contextlib.suppress(FileNotFoundError):
         place.unlink()
-        _sync(place.parent)
+        sync_folder(place.parent)
     if ref.kind in DATA_KINDS:
         shutil.rmtree(_versions(place), ignore_errors=True)
 
@@ -220,13 +220,13 @@ def _write_data(home: Path, ref: Ref, stored: Stored) -> None:
         item["binaryKeys"] = sorted(binary)
     _write(folder / "metadata.json", _text(item, stored), 0o600)
     for made in (data, folder, folder.parent):
-        _sync(made)
+        sync_folder(made)
     # The next link is made inside of the hidden folder, where nobody takes it for an object.
     following = _versions(link) / "next"
     following.unlink(missing_ok=True)
     following.symlink_to(Path(_versions(link).name) / version / "data")
     os.replace(following, link)
-    _sync(link.parent)
+    sync_folder(link.parent)
     _remove_others(link, version)
 
 
@@ -246,11 +246,3 @@ def _remove_others(link: Path, version: str) -> None:
             path.unlink()
         elif path.name != version:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
