@@ -40,7 +40,7 @@ from spork.controller.kubernetes.reviews import AccessReviews
 from spork.controller.operator import RECONCILERS, Factory, Operator
 from spork.controller.reconciler import Context
 from spork.services import Services, wire
-from spork.store.database import Database
+from spork.store.database import OPERATOR_ROLE, Database
 
 LIMIT_S = 60.0
 _OURS = ("Certificate", "Issuer", "ClusterIssuer", "Hierarchy", "Ceremony")
@@ -64,8 +64,11 @@ class Request:
         return self.verb not in ("get", "list", "watch")
 
 
-def an_identity(folder: Path, name: str, *groups: str) -> Path:
-    """A kubeconfig of a new user of the control plane that runs in `folder`; by default one who may do everything."""
+def an_identity(folder: Path, name: str, *groups: str, known: bool = True) -> Path:
+    """A kubeconfig of a new user of the control plane that runs in `folder`; by default one who may do everything.
+
+    One who is not `known` has a certificate that the API server does not accept.
+    """
     admin = yaml.safe_load((folder / "kubeconfig").read_text())
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
@@ -82,7 +85,7 @@ def an_identity(folder: Path, name: str, *groups: str) -> Path:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
-        .sign(ca_key, hashes.SHA256())
+        .sign(ca_key if known else key, hashes.SHA256())
     )
     encoding = serialization.Encoding.PEM
     # A colon separates files in KUBECONFIG.
@@ -289,7 +292,7 @@ async def an_operator(
     for name, text in _PASSPHRASES.items():
         (folder / "home" / name).write_bytes(text)
     keeping = await Database.open(database_url, min_size=1, max_size=6)
-    operating = await Database.open(database_url, min_size=1, max_size=10)
+    operating = await Database.open(database_url, min_size=1, max_size=10, role=OPERATOR_ROLE)
     try:
         async with (
             open_cluster(kube.kubeconfig) as admin,

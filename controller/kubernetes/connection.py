@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import structlog
+import yaml
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
@@ -230,7 +231,7 @@ async def connect(kubeconfig: Path | None = None, context: str | None = None) ->
                 )
             # Certificates and keys are read here, so that a file that is missing or no key is found now.
             RESTClientObject(configuration)
-        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+        except (ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
             # An OSError of a file names it; the parser's own words may quote what stands in the file.
             said = str(error) if isinstance(error, (ConfigException, OSError)) else f"({type(error).__name__})"
             raise ConfigurationError(f"The connection to the API server is not configured: {said}") from error

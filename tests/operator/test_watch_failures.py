@@ -385,3 +385,16 @@ async def test_only_the_given_namespaces_are_watched(kube: Cluster) -> None:
             stop.set()
             await task
         await user.clean()
+
+
+async def test_credentials_that_were_replaced_are_read_again(kube: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spork.controller.kubernetes.connection._REFRESH_S", 0.0)
+    folder = kube.kubeconfig.parent
+    good = an_identity(folder, "rotated-good")
+    # A certificate that nobody vouches for is answered with 401, as one that has ended is.
+    kubeconfig = an_identity(folder, "rotated-stranger", known=False)
+    async with open_cluster(kubeconfig) as cluster:
+        with pytest.raises(Unreachable, match="credentials"):
+            await cluster.read(Ref("Namespace", "", "default"))
+        kubeconfig.write_text(good.read_text())
+        assert await cluster.read(Ref("Namespace", "", "default")) is not None
