@@ -120,6 +120,24 @@ async def test_with_that_role_certificates_are_had_and_revoked(world: SigningWor
     assert await one(database, "SELECT reason FROM revocation") == (4,)
 
 
+@pytest.mark.parametrize("role", [None, OPERATOR_ROLE])
+async def test_no_login_takes_a_revocation_back(world: SigningWorld, database: Database, role: str | None) -> None:
+    recorded = await world.issue()
+    assert isinstance(recorded, Recorded)
+    await world.operator.revoker.revoke(
+        recorded.certificate_id, Reason.keyCompromise, actor="admin", subject="certificate:web", authority=WEB
+    )
+    changes: list[LiteralString] = [
+        "released_at = now()", "reason = 6", "reason = 0", "serial = '\\x01'", "not_after = now() - interval '1 year'",
+        "crl_shard = 7", "revoked_at = now() + interval '1 year'", "authority_id = 'root'",
+    ]  # fmt: skip
+    login = database if role is None else world.operator.database
+    for change in changes:
+        with pytest.raises(psycopg.Error):
+            await login.execute("UPDATE revocation SET " + change)
+    assert await one(database, "SELECT reason, released_at FROM revocation") == (1, None)
+
+
 async def test_with_that_role_an_expired_reservation_is_closed_and_made_anew(
     world: SigningWorld, database: Database
 ) -> None:
