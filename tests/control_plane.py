@@ -88,13 +88,18 @@ def empty_kube(kube_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="session")
 def kube(empty_kube: Cluster) -> Cluster:
     """A control plane that knows the resources of crds/."""
-    done = empty_kube.kubectl("apply", "--server-side", "-f", str(_ROOT / "crds"))
+    with_resources(empty_kube)
+    return empty_kube
+
+
+def with_resources(cluster: Cluster) -> None:
+    """Applies crds/, and waits until all of it can be used."""
+    done = cluster.kubectl("apply", "--server-side", "-f", str(_ROOT / "crds"))
     assert done.returncode == 0, done.stderr
-    waited = empty_kube.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(_ROOT / "crds"))
+    waited = cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(_ROOT / "crds"))
     assert waited.returncode == 0, waited.stderr
     # A new resource is established some moments before it can be listed.
     end = time.monotonic() + 60
-    while (got := empty_kube.kubectl("get", "spork", "-A")).returncode != 0:
+    while (got := cluster.kubectl("get", "spork", "-A")).returncode != 0:
         assert time.monotonic() < end, got.stderr
         time.sleep(0.1)
-    return empty_kube
