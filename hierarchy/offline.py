@@ -99,6 +99,13 @@ async def import_csr(hierarchy: Hierarchy, workshop: Workshop, pem: str) -> Auth
     return declared.id
 
 
+def owner_of(hierarchy: Hierarchy, pem: str, *, is_request: bool) -> AuthorityId:
+    """Whose certificate or request it is, by its name. Raises SporkError: MALFORMED, BAD_CSR, NOT_FOUND."""
+    if is_request:
+        return _by_name(hierarchy, csr_from_pem(pem).subject).id
+    return _by_name(hierarchy, x509.load_der_x509_certificate(_certificate_octets(pem)).subject).id
+
+
 def _certificate_octets(pem: str) -> bytes:
     """The first certificate of a PEM text. Its size and depth are bounded before any parser sees it."""
     found = _PEM.search(pem)

@@ -101,22 +101,34 @@ def an_identity(folder: Path, name: str, *groups: str, known: bool = True) -> Pa
     return file
 
 
+_read_so_far: dict[tuple[Path, str], tuple[int, list[Request]]] = {}
+
+
 def requests_of(kube: Cluster, identity: str, *, since: int = 0) -> list[Request]:
     """What that user has asked the API server, without watches and leases; `since` leaves the first ones out."""
-    found = []
     log = kube.kubeconfig.parent / "audit.log"
+    # The log of a whole session is long, and tests look often.
+    offset, found = _read_so_far.get((log, identity), (0, []))
+    with log.open("rb") as file:
+        file.seek(offset)
+        new = file.read()
     # The last line may still be being written.
-    for line in log.read_bytes().split(b"\n")[:-1]:
-        if identity.encode() not in line:
-            continue
-        event = json.loads(line)
-        about = event.get("objectRef") or {}
-        if event["user"]["username"] != identity or event["verb"] == "watch" or about.get("resource") == "leases":
-            continue
-        resource = "/".join(filter(None, (about.get("resource"), about.get("subresource"))))
-        status = event.get("responseStatus", {}).get("code", 0)
-        found.append(Request(event["verb"], resource, about.get("namespace", ""), about.get("name", ""), status))
+    new = new[: new.rfind(b"\n") + 1]
+    found += (request for line in new.splitlines() if (request := _request(line, identity)) is not None)
+    _read_so_far[log, identity] = offset + len(new), found
     return found[since:]
+
+
+def _request(line: bytes, identity: str) -> Request | None:
+    if identity.encode() not in line:
+        return None
+    event = json.loads(line)
+    about = event.get("objectRef") or {}
+    if event["user"]["username"] != identity or event["verb"] == "watch" or about.get("resource") == "leases":
+        return None
+    resource = "/".join(filter(None, (about.get("resource"), about.get("subresource"))))
+    status = event.get("responseStatus", {}).get("code", 0)
+    return Request(event["verb"], resource, about.get("namespace", ""), about.get("name", ""), status)
 
 
 async def until(met: Callable[[], Any], what: str, within_s: float = LIMIT_S) -> Any:

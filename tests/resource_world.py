@@ -20,7 +20,7 @@ from spork.controller.reconciler import Context, Reconciler
 from spork.keys.passphrase import Passphrases
 from spork.services import Services, wire
 from spork.settings import Settings
-from spork.store.building import KINDS
+from spork.store.building import KEYLESS, KINDS
 from spork.store.database import Database
 
 TREE: Mapping[str, Any] = {
@@ -69,7 +69,7 @@ class World:
     async def sign(self, *kinds: str) -> list[str]:
         """What the signers of these kinds do until nothing is left; what they say."""
         said: list[str] = []
-        while await work(self.services, *(kinds or KINDS), progress=said.append) is not Outcome.NONE:
+        while await work(self.services, *(kinds or (*KEYLESS, *KINDS)), progress=said.append) is not Outcome.NONE:
             pass
         return said
 

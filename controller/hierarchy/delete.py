@@ -10,7 +10,7 @@ from spork.controller.cluster import Object, annotation
 from spork.controller.conditions import Condition, condition_of
 from spork.controller.hierarchy.decide import some
 from spork.controller.hierarchy.declarers import declarer_name, declares
-from spork.controller.reasons import LIVE_CERTIFICATES
+from spork.controller.reasons import LIVE_CERTIFICATES, WAITING_FOR_SIGNER
 from spork.controller.reconciler import Context
 from spork.ids import AuthorityId
 from spork.issuance.ports import AuditEvent
@@ -77,8 +77,13 @@ def counted(item: Object, states: Mapping[AuthorityId, AuthorityState]) -> dict[
     return {**fields, "authorities": rows}
 
 
-async def take_out_of_service(context: Context, item: Object, states: Mapping[AuthorityId, AuthorityState]) -> None:
-    """Its issuers are shut and its CAs disabled, children first; nothing is erased. May be repeated."""
+async def take_out_of_service(
+    context: Context, item: Object, states: Mapping[AuthorityId, AuthorityState]
+) -> Condition | None:
+    """Its issuers are shut, and its CAs disabled by a signer, children first; nothing is erased. May be repeated.
+
+    Gives what is still waited for, or None when it is done.
+    """
     services, name = context.services, declarer_name(item)
     actor = f"{context.cluster.origin}:{name}"
     await services.building.withdraw(name)
@@ -87,9 +92,17 @@ async def take_out_of_service(context: Context, item: Object, states: Mapping[Au
             if issuer.declared_by == name:
                 audit = AuditEvent("issuer.disable", actor, f"issuer:{issuer.label}", {"origin": "file", "by": name})
                 await services.authorities.disable_issuer(issuer.name, audit, declared_by=name)
-        working = [ca for ca, state in states.items() if not state.disabled]
-        for ca in sorted(working, key=lambda one: -_depth(states, one)):
-            await services.authorities.disable_authority(ca, AuditEvent("authority.disable", actor, f"authority:{ca}"))
+    working = [ca for ca, state in states.items() if not state.disabled]
+    if not working:
+        return None
+    working.sort(key=lambda ca: (-_depth(states, ca), ca))
+    await services.building.retire(working, actor=actor, subject=name)
+    left = await services.building.retire_state(name)
+    wrong = f" The last try failed: {left.last_error}" if left is not None and left.last_error else ""
+    message = (
+        f"The signer, which is part of `spork serve`, has been asked to take {some(working)} out of service.{wrong}"
+    )
+    return Condition("Ready", False, WAITING_FOR_SIGNER, message)
 
 
 def _depth(states: Mapping[AuthorityId, AuthorityState], ca: AuthorityId) -> int:

@@ -5,42 +5,41 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from dataclasses import replace
 
 from spork.controller.cluster import Ref
+from spork.controller.conversion import file_values
 from spork.controller.hierarchy.snapshot import Snapshot
 from spork.controller.models.authorities import Authority, HandedIn
 from spork.controller.models.hierarchy import HierarchySpec
 from spork.controller.reconciler import Context
 from spork.errors import Code, SporkError
 from spork.hierarchy.classes import ChangeClass
-from spork.hierarchy.offline import import_certificate, import_csr
+from spork.hierarchy.offline import owner_of
 from spork.hierarchy.steps import Target
 
 _MAX_LETTERS = 1 << 20
 _PASSING = frozenset({Code.UNAVAILABLE, Code.CONFLICT, Code.IN_PROGRESS})
 
 
-async def take_in(context: Context, snapshot: Snapshot) -> tuple[dict[str, str], bool]:
-    """Takes in whatever is awaited and is there.
+async def take_in(context: Context, snapshot: Snapshot) -> dict[str, str]:
+    """Hands whatever is awaited and is there to a signer, which checks it and stores it; the operator may write no CA.
 
-    Gives a sentence for each CA that goes on waiting, and whether anything came in, so that it is time for another look.
+    Gives a sentence for each CA that goes on waiting.
     """
     messages: dict[str, str] = {}
-    came = False
     for authority, waits_for_request in _awaited(snapshot):
         ref = authority.request_ref if waits_for_request else authority.certificate_ref
         if ref is None:
             messages[authority.id] = _to_do(authority.id, waits_for_request, snapshot)
             continue
         try:
-            await _import(context, snapshot, authority, await _text(context, ref), waits_for_request)
-            came = True
+            text = await _text(context, ref)
+            messages[authority.id] = await _hand_in(context, snapshot, authority, text, ref)
         except SporkError as error:
             if error.code in _PASSING:
                 raise
             messages[authority.id] = f"What lies in {_place(ref)} cannot be used: {error.detail}"
-    return messages, came
+    return messages
 
 
 def _awaited(snapshot: Snapshot) -> Iterator[tuple[Authority, bool]]:
@@ -71,15 +70,27 @@ def _authorities(spec: HierarchySpec) -> Iterator[Authority]:
     yield from spec.issuing_cas
 
 
-async def _import(context: Context, snapshot: Snapshot, authority: Authority, text: str, is_request: bool) -> None:
-    assert snapshot.declared is not None
-    workshop = replace(context.services.workshop, actor=f"{context.cluster.origin}:{snapshot.subject}")
-    take = import_csr if is_request else import_certificate
-    found = await take(snapshot.declared, workshop, text)
+async def _hand_in(context: Context, snapshot: Snapshot, authority: Authority, text: str, ref: HandedIn) -> str:
+    """Leaves the text for a signer; what is known of it so far. Raises SporkError for one that is not of this CA."""
+    assert snapshot.declared is not None and snapshot.resource is not None
+    is_request = ref is authority.request_ref
+    found = owner_of(snapshot.declared, text, is_request=is_request)
     if found != authority.id:
-        raise SporkError(
-            Code.POLICY_REFUSED, f"it is that of {found}, which has been taken in; {authority.id} goes on waiting."
-        )
+        raise SporkError(Code.POLICY_REFUSED, f"it is that of {found}, and {authority.id} goes on waiting.")
+    building, subject = context.services.building, snapshot.subject
+    await building.take_in(
+        file_values(snapshot.resource),
+        text,
+        kind="csr" if is_request else "certificate",
+        actor=f"{context.cluster.origin}:{subject}",
+        subject=subject,
+    )
+    state = await building.import_state(subject, text)
+    if state is None or state.last_error is None:
+        return f"What lies in {_place(ref)} is with the signer, which checks it and takes it in."
+    if state.pending:
+        return f"What lies in {_place(ref)} is tried again: {state.last_error}"
+    return f"What lies in {_place(ref)} cannot be used: {state.last_error}"
 
 
 async def _text(context: Context, ref: HandedIn) -> str:

@@ -18,7 +18,7 @@ from spork.controller.hierarchy.decide import Ruling, decide, plan_row
 from spork.controller.hierarchy.declarers import declared_cas
 from spork.controller.hierarchy.handing_in import take_in
 from spork.controller.hierarchy.memory import Memory
-from spork.controller.hierarchy.snapshot import Snapshot, read
+from spork.controller.hierarchy.snapshot import Snapshot
 from spork.controller.reasons import NEEDS_APPROVAL, SIGNER_FAILED, TREE_READY
 from spork.controller.reconciler import Context
 from spork.errors import Code, SporkError
@@ -107,12 +107,10 @@ class HierarchyReconciler:
         return found
 
     async def _read(self, item: Object, memory: Memory) -> Snapshot:
-        """Twice where something was handed in, which changes what remains to be done."""
         snapshot = await memory.counts.read(self.context, item)
         if snapshot.declared is None or snapshot.taken or snapshot.plan.forbidden:
             return snapshot
-        messages, came = await take_in(self.context, snapshot)
-        return await read(self.context, item, messages) if came else replace(snapshot, messages=messages)
+        return replace(snapshot, messages=await take_in(self.context, snapshot))
 
     async def _write(
         self, item: Object, snapshot: Snapshot, rows: list[dict[str, Any]], conditions: list[Condition]
@@ -163,11 +161,12 @@ class HierarchyReconciler:
         if job is not None and job.running:
             return _ASKED_S
         states = delete.leaving(self.context, item, await self.context.services.authorities.read_tree())
-        held = delete.held(item, states)
+        held, wait = delete.held(item, states), _WAITING_S
+        if held is None:
+            held, wait = await delete.take_out_of_service(self.context, item, states), _ASKED_S
         if held is not None:
             fields = delete.counted(item, states)
             await write_status(self.context.cluster, item, [held], fields, self.context.clock)
-            return _WAITING_S
-        await delete.take_out_of_service(self.context, item, states)
+            return wait
         await self.context.cluster.set_finalizer(item, LIVE_CERTIFICATES, present=False)
         return None

@@ -21,9 +21,11 @@ from spork.hierarchy.load import load_declaration
 from spork.hierarchy.model import Hierarchy
 from spork.hierarchy.offline import import_certificate, import_csr
 from spork.hierarchy.steps import Plan, Step
+from spork.ids import AuthorityId
+from spork.issuance.ports import AuditEvent
 from spork.keys.passphrase import find_passphrases
 from spork.services import Services
-from spork.store.building import IMPORT, KINDS, BuildJob
+from spork.store.building import IMPORT, KEYLESS, KINDS, RETIRE, BuildJob
 
 log = structlog.get_logger("spork.building")
 
@@ -40,7 +42,7 @@ async def run(services: Services, stop: asyncio.Event, *, sealed: bool = False) 
     """The worker: takes jobs until `stop` is set. `sealed`: also those that need the sealed keys, opened only for them."""
     if "online" not in services.keys.kinds:
         return
-    kinds = (IMPORT, *(KINDS if sealed else KINDS[:1]))
+    kinds = (*KEYLESS, *(KINDS if sealed else KINDS[:1]))
     while not stop.is_set():
         if await work(services, *kinds, progress=log.info) is Outcome.NONE:
             with contextlib.suppress(TimeoutError):
@@ -104,6 +106,10 @@ def _passes(error: SporkError, job: BuildJob) -> bool:
 
 
 async def _carry_out(services: Services, job: BuildJob, progress: Progress) -> None:
+    if job.kind == RETIRE:
+        await _retire(services, job, progress)
+        await services.building.done(job)
+        return
     workshop = replace(services.workshop, actor=job.payload["actor"])
     declared_by = job.payload.get("declared_by", job.subject)
     hierarchy = load_declaration(job.payload["values"], declared_by, oid_base=services.settings.oid_base)
@@ -114,6 +120,19 @@ async def _carry_out(services: Services, job: BuildJob, progress: Progress) -> N
     else:
         await _build(services, job, hierarchy, workshop, progress)
     await services.building.done(job)
+
+
+async def _retire(services: Services, job: BuildJob, progress: Progress) -> None:
+    """Only CAs that the declaration has made its own; those that are out of service already stay so."""
+    async with services.authorities.lock():
+        states = (await services.authorities.read_tree(counts=False)).authorities
+        for name in job.payload["authorities"]:
+            state = states.get(AuthorityId(name))
+            if state is None or state.disabled or state.declared_by != job.subject:
+                continue
+            audit = AuditEvent("authority.disable", job.payload["actor"], f"authority:{name}")
+            await services.authorities.disable_authority(AuthorityId(name), audit)
+            progress(f"{job.subject}: {name} is out of service")
 
 
 async def _build(

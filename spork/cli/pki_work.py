@@ -63,10 +63,10 @@ async def _all(services: Services, *, sealed: bool, lists: bool = True) -> bool:
     """Everything that can be done now; whether a plan failed."""
     from spork.api.crl.publication import ensure_crls
     from spork.cli.building import Outcome, work
-    from spork.store.building import IMPORT, KINDS
+    from spork.store.building import KEYLESS, KINDS
 
     failed = False
-    kinds = (IMPORT, *(KINDS if sealed else KINDS[:1]))
+    kinds = (*KEYLESS, *(KINDS if sealed else KINDS[:1]))
     while (outcome := await work(services, *kinds, progress=_say)) is not Outcome.NONE:
         failed = failed or outcome is Outcome.FAILED
     for published in await ensure_crls(services) if lists else ():

@@ -1,7 +1,7 @@
 """Trees that wait to be built: one job for each declaration, left by whoever has no keys and done by whoever has them.
 
-Certificates and requests that come from elsewhere are taken in by way of jobs too. That needs no key, but it writes CAs, which
-the operator's login may not (`spork_operator`).
+Certificates and requests that come from elsewhere are taken in by way of jobs too, and CAs taken out of service. That needs no
+key, but it writes CAs, which the operator's login may not (`spork_operator`).
 
 A job that succeeded is gone. One that failed for good stays, closed and with its error, until it is asked for anew.
 """
@@ -9,7 +9,7 @@ A job that succeeded is gone. One that failed for good stays, closed and with it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, LiteralString
 
@@ -22,6 +22,9 @@ from spork.store.database import Database
 KINDS = ("build", "build-sealed")
 """What needs online keys only, and what needs the sealed ones too."""
 IMPORT = "import"
+RETIRE = "retire"
+KEYLESS = (IMPORT, RETIRE)
+"""What needs no key, only the right to write CAs."""
 
 _RUNNING: LiteralString = """
 SELECT 1 FROM job WHERE kind IN ('build', 'build-sealed') AND subject = %(subject)s AND lease_until > now()
@@ -68,13 +71,13 @@ UPDATE job SET lease_until = NULL, last_error = left(%(error)s, 2000),
        run_at = now() + make_interval(secs => least(60, power(2, least(attempts, 10) - 1)))
  WHERE id = %(id)s AND attempts = %(attempts)s
 """
-_IMPORT: LiteralString = """
-INSERT INTO job (kind, subject, payload) VALUES ('import', %(subject)s, %(payload)s)
+_LEAVE: LiteralString = """
+INSERT INTO job (kind, subject, payload) VALUES (%(kind)s, %(subject)s, %(payload)s)
 ON CONFLICT (kind, subject) DO UPDATE SET run_at = now(), last_error = NULL, payload = excluded.payload
  WHERE job.run_at = 'infinity' AND job.payload <> excluded.payload
 """
-_IMPORT_STATE: LiteralString = """
-SELECT run_at < 'infinity' AS pending, last_error FROM job WHERE kind = 'import' AND subject = %s
+_KEYLESS_STATE: LiteralString = """
+SELECT run_at < 'infinity' AS pending, last_error FROM job WHERE kind = %s AND subject = %s
 """
 _WAITING: LiteralString = "SELECT count(*) FROM job WHERE kind = ANY(%s) AND run_at < 'infinity'"
 
@@ -92,11 +95,11 @@ class BuildState:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportState:
-    """A certificate or request that is not taken in yet."""
+class KeylessState:
+    """A certificate or request that is not taken in yet, or CAs that are not out of service yet."""
 
     pending: bool
-    """False: refused, as `last_error` says, until it is handed in with another declaration."""
+    """False: refused, as `last_error` says, until it is asked for with another declaration."""
     last_error: str | None
 
 
@@ -170,15 +173,29 @@ class BuildRequests:
         is None and the tree has it.
         """
         payload = {"values": hierarchy_values, "pem": pem, "import": kind, "actor": actor, "declared_by": subject}
-        values = {"subject": _of_text(subject, pem), "payload": Jsonb(payload)}
-        await self._database.execute(_IMPORT, values)
+        values = {"kind": IMPORT, "subject": _of_text(subject, pem), "payload": Jsonb(payload)}
+        await self._database.execute(_LEAVE, values)
 
-    async def import_state(self, subject: str, pem: str) -> ImportState | None:
+    async def import_state(self, subject: str, pem: str) -> KeylessState | None:
         """What became of a text that was handed in; None where it is taken in, or was never handed in. One trip."""
-        cursor = await self._database.execute(
-            _IMPORT_STATE, [_of_text(subject, pem)], row_factory=class_row(ImportState)
-        )
-        state: ImportState | None = await cursor.fetchone()
+        return await self._keyless_state(IMPORT, _of_text(subject, pem))
+
+    async def retire(self, authorities: Sequence[str], *, actor: str, subject: str) -> None:
+        """Has these CAs of the declaration taken out of service for good, in this order. May be repeated."""
+        values = {
+            "kind": RETIRE,
+            "subject": subject,
+            "payload": Jsonb({"authorities": list(authorities), "actor": actor}),
+        }
+        await self._database.execute(_LEAVE, values)
+
+    async def retire_state(self, subject: str) -> KeylessState | None:
+        """None where nothing was asked for, or it is done. One trip."""
+        return await self._keyless_state(RETIRE, subject)
+
+    async def _keyless_state(self, kind: str, subject: str) -> KeylessState | None:
+        cursor = await self._database.execute(_KEYLESS_STATE, [kind, subject], row_factory=class_row(KeylessState))
+        state: KeylessState | None = await cursor.fetchone()
         return state
 
     async def waiting(self, *kinds: str) -> int:

@@ -310,6 +310,9 @@ async def test_a_hierarchy_is_held_while_certificates_are_alive(built: World, da
     assert "says '2', which is not that number" in built.message("Hierarchy", "main")
     await built.annotate("Hierarchy", "main", confirm_delete="3")
     await built.settle()
+    assert built.ready("Hierarchy", "main") == ("False", "WaitingForSigner")
+    assert "take web, root out of service" in built.message("Hierarchy", "main")
+    await built.built()
     assert built.is_gone("Hierarchy", "main")
     assert [one.id for one in await built.services.authorities.all() if one.id != "management"] == []
     events = await list_events(database, EventFilter(action="authority.disable"))
@@ -328,6 +331,8 @@ async def test_a_deletion_that_was_killed_in_the_middle_goes_on(built: World) ->
         return ConnectionError("killed") if verb == "set_finalizer" and calls == 1 else None
 
     built.cluster.fail = killed
+    await built.settle()
+    await built.sign()
     with pytest.raises(ConnectionError):
         await built.settle()
     built.restart()
@@ -342,7 +347,7 @@ async def test_a_deleted_hierarchy_takes_its_issuers_along(world: World) -> None
     await world.built()
     await world.delete("Hierarchy", "main")
     await world.annotate("Hierarchy", "main", confirm_delete="1")
-    await world.settle()
+    await world.built()
     assert world.is_gone("Hierarchy", "main") and await world.services.issuers.all() == ()
 
 
