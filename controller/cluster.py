@@ -8,7 +8,7 @@ the call returns. Both adapters pass the same contract tests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -248,8 +248,3 @@ def annotation(item: Object, name: str) -> str | None:
     """The value of an annotation."""
     value: str | None = (item["metadata"].get("annotations") or {}).get(name)
     return value
-
-
-def matching(items: Sequence[Object], labels: Mapping[str, str]) -> Iterator[Object]:
-    """Those that carry all of these labels."""
-    return (one for one in items if labels.items() <= (one["metadata"].get("labels") or {}).items())

@@ -23,6 +23,7 @@ from spork.errors import ConfigurationError, SporkError
 from spork.ids import MANAGEMENT_AUTHORITY
 from spork.listener import ListenerCertificate
 from spork.services import Services, keep_database_running
+from spork.settings import Settings
 from spork.x509.authority import Authority
 
 log = structlog.get_logger("spork")
@@ -64,21 +65,8 @@ async def run(
     shared = replica or settings.workers > 1
     sockets = [bind(listener, shared=shared) for listener in listeners]
     await certificate.ensure()
-    workers: list[tuple[str, Worker]] = [
-        ("database", keep_database_running),
-        ("listener", lambda _, s: certificate.run(s)),
-        *more,
-    ]
-    if settings.background:
-        workers += [("abandon", abandon_expired), ("validation", validation.run), ("status", status_workers.run)]
-        workers += [
-            ("signing", signing_worker.run),
-            ("building", lambda known, s: building.run(known, s, sealed=sealed)),
-        ]
-    if settings.workers > 1:
-        workers.append(("replicas", lambda known, s: keep_replicas(known.settings, s)))
     async with asyncio.TaskGroup() as group:
-        for name, worker in workers:
+        for name, worker in (*_workers(settings, certificate, sealed=sealed), *more):
             group.create_task(_kept_running(name, worker, services, stop), name=name)
         # It follows the counters from the start: an answer given before it does is never cached.
         status.start()
@@ -86,6 +74,25 @@ async def run(
         await serve(listeners, sockets, stop)
         stop.set()
         await status.aclose()
+
+
+def _workers(settings: Settings, certificate: ListenerCertificate, *, sealed: bool) -> list[tuple[str, Worker]]:
+    """What runs beside the doors, by name."""
+    workers: list[tuple[str, Worker]] = [
+        ("database", keep_database_running),
+        ("listener", lambda _, stop: certificate.run(stop)),
+    ]
+    if settings.background:
+        workers += [
+            ("abandon", abandon_expired),
+            ("validation", validation.run),
+            ("status", status_workers.run),
+            ("signing", signing_worker.run),
+            ("building", lambda services, stop: building.run(services, stop, sealed=sealed)),
+        ]
+    if settings.workers > 1:
+        workers.append(("replicas", lambda services, stop: keep_replicas(services.settings, stop)))
+    return workers
 
 
 async def _management(services: Services) -> Authority:
