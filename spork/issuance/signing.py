@@ -229,7 +229,8 @@ def _read(
         spki=_spki(task.tbs),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        policies=tuple(oid for oid in _policies(certificate) if oid not in profile.policies),
+        # Those of the profile alone: further ones are for the doors that have the keys. Others make other octets.
+        policies=(),
         ca_spkis=ca_spkis,
     )
 
@@ -241,14 +242,6 @@ def _names(certificate: x509.Certificate) -> tuple[SubjectName, ...]:
         return ()
     known = [from_general_name(name) for name in names]
     return tuple(name for name in known if name is not None)
-
-
-def _policies(certificate: x509.Certificate) -> list[str]:
-    try:
-        policies = certificate.extensions.get_extension_for_class(x509.CertificatePolicies).value
-    except x509.ExtensionNotFound:
-        return []
-    return [policy.policy_identifier.dotted_string for policy in policies]
 
 
 def _disagreement(task: SigningTask, proposal: Proposal, serial: int) -> str | None:

@@ -324,6 +324,12 @@ async def test_what_was_smuggled_into_the_octets_is_not_signed(world: SigningWor
     assert await one(database, "SELECT count(*) FROM revocation") == (len(changes),)
 
 
+async def test_no_policy_beyond_those_of_the_profile_is_signed(world: SigningWorld, database: Database) -> None:
+    """Such as extended validation, by which browsers and others judge a certificate; no requester of leaves may name any."""
+    await world.reserved("www.test", key="ev", policies=("2.23.140.1.1",))
+    assert await refusals(world, database) == {"ev": "malformed"}
+
+
 _ROWS: list[tuple[str, Any, str]] = [
     ("tbs", b"0\x03\x02\x01\x01", "malformed"),
     ("tbs", b"", "malformed"),
