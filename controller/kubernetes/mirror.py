@@ -54,12 +54,14 @@ class Mirror:
         if version <= self._gone.get(metadata["uid"], -1):
             return
         old = self.get(ref)
-        if old is not None and version <= int(old["metadata"]["resourceVersion"]):
-            return
-        if not _selected(kind, item):
-            self.remove(ref, metadata["uid"], version)
-        elif _is_past(kind, metadata):
+        since = -1 if old is None else int(old["metadata"]["resourceVersion"])
+        if version >= since and _is_past(kind, metadata):
+            # Its version is still that of the last one: what is taken away at once is not written before.
             self.remove(ref, metadata["uid"])
+        elif version <= since:
+            return
+        elif not _selected(kind, item):
+            self.remove(ref, metadata["uid"], version)
         else:
             self._kinds[kind.name].setdefault(ref.namespace, {})[ref.name] = item
             self._tell(Change(ref, item, old))

@@ -100,11 +100,19 @@ def test_what_has_no_label_is_never_held() -> None:
     assert mirror.told == []
 
 
-def test_the_write_that_takes_the_last_finalizer_away_is_the_end() -> None:
+@pytest.mark.parametrize("version", [5, 6], ids=["as servers answer, with the version before", "with a new version"])
+def test_the_write_that_takes_the_last_finalizer_away_is_the_end(version: int) -> None:
     mirror = Told()
     mirror.put(a_secret(5, finalizers=["a"], deletionTimestamp="2026-11-24T12:00:00Z"))
-    mirror.put(a_secret(6, deletionTimestamp="2026-11-24T12:00:00Z"))
+    mirror.put(a_secret(version, deletionTimestamp="2026-11-24T12:00:00Z"))
     assert mirror.told == [(5, None), (None, 5)]
+
+
+def test_an_old_answer_about_an_end_leaves_the_next_object_of_that_name() -> None:
+    mirror = Told()
+    mirror.put(a_secret(9, "u2"))
+    mirror.put(a_secret(5, deletionTimestamp="2026-11-24T12:00:00Z"))
+    assert mirror.version() == 9
 
 
 def test_a_namespace_that_is_terminating_is_there_until_it_is_deleted() -> None:
