@@ -84,6 +84,10 @@ def test_a_number_that_was_confirmed_earlier_is_no_confirmation(shipped_kube: Cl
     assert "says 3" in _deleted(shipped_kube, resource)
 
 
+def test_one_live_certificate_is_told_of_in_the_singular(shipped_kube: Cluster) -> None:
+    assert "has 1 live certificate. " in _deleted(shipped_kube, _with_live(shipped_kube, "Issuer", 1, "single"))
+
+
 def test_deleting_all_of_a_namespace_stops_at_the_one_with_live_certificates(shipped_kube: Cluster) -> None:
     _ok(shipped_kube, "create", "namespace", "several")
     _with_live(shipped_kube, "Issuer", 0, "idle", "several")
