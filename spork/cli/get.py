@@ -27,8 +27,8 @@ _config = click.option(
 def get(kind: str | None, name: str | None, namespace: str | None, output: str, config: Path | None) -> None:
     """Show the resources of the folder that `spork up` runs, and what became of them.
 
-    KIND is as with kubectl: certificates, spc, hierarchy, secrets, ... Default: all kinds of SPORK. Of a Secret it says where it
-    lies, and not what is in it.
+    KIND is as with kubectl: certificates, spc, hierarchy, secrets, ..., and KIND/NAME is one object. Default: all kinds of SPORK.
+    Of a Secret it says where it lies, and not what is in it.
     """
     from spork.cli.resources import complaints, found_in, kind_called
     from spork.controller.models import KINDS
@@ -36,6 +36,8 @@ def get(kind: str | None, name: str | None, namespace: str | None, output: str, 
     from spork.settings import load_settings
 
     home = load_settings(config).home
+    if kind is not None and name is None and "/" in kind:
+        kind, name = kind.split("/", 1)
     kinds = list(KINDS) if kind is None else [kind_called(kind)]
     found = {one: found_in(home, one, name, namespace) for one in kinds}
     if name is not None and not any(found.values()):

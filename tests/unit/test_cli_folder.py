@@ -70,6 +70,7 @@ def test_one_object_is_one_value_and_several_are_a_list(cluster: FolderCluster, 
     assert one == there(cluster, ref_to("Certificate", "shop"))
     assert json.loads(spork("get", "certificate", "-o", "json")[1]) == [one]
     assert "secretName: web-tls" in spork("get", "certificate", "shop", "-n", "default", "-o", "yaml")[1]
+    assert json.loads(spork("get", "spc/shop", "-o", "json")[1]) == one
 
 
 @pytest.mark.parametrize("form", ["table", "json", "yaml", "wide"])
