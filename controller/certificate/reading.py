@@ -15,7 +15,7 @@ from spork.controller.certificate.snapshot import Finding, Snapshot, owner_of, p
 from spork.controller.certificate.statuses import Statuses
 from spork.controller.certificate.stored import Stored, is_signed_by, stored_of
 from spork.controller.certificate.wanted import Wanted, wanted_of
-from spork.controller.cluster import Object, Ref, ref_of
+from spork.controller.cluster import Change, Object, Ref, ref_of
 from spork.controller.issuer.usable import NotUsable, usable_issuer
 from spork.controller.models.certificate import CertificateSpec
 from spork.controller.reconciler import Context
@@ -43,6 +43,12 @@ class Reader:
         self._statuses = statuses
         self._usable = usable
         self._read: dict[Ref, Stored] = {}
+        context.cluster.subscribe(self._forget)
+
+    def _forget(self, change: Change) -> None:
+        """A key that has left the cluster leaves this memory too, whether or not anybody looks for it again."""
+        if change.new is None:
+            self._read.pop(change.ref, None)
 
     async def snapshot(self, item: Object) -> Snapshot:
         """Raises ValidationError for a spec that the schema would have refused; DatabaseUnavailable if nothing is known yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from certificate_world import CA, REF, SECRET, CertificateWorld, a_certificate_w
 from spork.api.status.holds import make_holds_final
 from spork.controller.certificate import marks
 from spork.controller.certificate.deletion import Deletion
+from spork.controller.certificate.stored import Stored
 from spork.controller.cluster import Change
 from spork.errors import Code, DatabaseUnavailable, SporkError
 from spork.ids import AuthorityId, Serial
@@ -288,3 +290,16 @@ async def test_a_deleted_secret_of_a_deleted_object_wakes_nobody(world: Certific
     await delete(world)
     secret = world.cluster.get(SECRET)
     assert list(world.reconciler.concerned(Change(SECRET, None, secret))) == []
+
+
+async def test_a_key_whose_secret_has_gone_after_its_certificate_does_not_stay_in_memory(
+    world: CertificateWorld,
+) -> None:
+    await ready(world, "Retain")
+    uid = (world.cluster.get(SECRET) or {})["metadata"]["uid"]
+    await delete(world)
+    await world.cluster.delete(SECRET)
+    await world.settle()
+    gc.collect()
+    held = [one for one in gc.get_objects() if isinstance(one, Stored) and one.item["metadata"]["uid"] == uid]
+    assert held == []
