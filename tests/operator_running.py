@@ -422,6 +422,8 @@ class Programs:
 
     def _environment(self) -> dict[str, str]:
         listen = {f"SPORK_{name}_LISTEN": f"127.0.0.1:{_free_port()}" for name in ("STATUS", "ENROL", "ADMIN", "OPS")}
+        # URLs in certificates derive from it, and all programs of an installation must agree on them.
+        listen["SPORK_STATUS_URL"] = "http://status.test"
         ours = {"SPORK_HOME": str(self.folder / "home"), "SPORK_DATABASE_URL": self.database_url, **listen}
         return {key: value for key, value in os.environ.items() if not key.startswith("SPORK_")} | ours
 

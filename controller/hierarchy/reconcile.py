@@ -147,6 +147,7 @@ class HierarchyReconciler:
                 actor=f"{self.context.cluster.origin}:{snapshot.subject}",
                 sealed=ruling.sealed,
                 subject=snapshot.subject,
+                status_url=self.context.services.settings.url_of_status(),
             )
         except SporkError as error:
             # An earlier plan is being carried out; this one is looked at again when that is done.

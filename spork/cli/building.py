@@ -139,6 +139,7 @@ async def _build(
     services: Services, job: BuildJob, hierarchy: Hierarchy, workshop: Workshop, progress: Progress
 ) -> None:
     async def accept(plan: Plan) -> str | None:
+        require_same_url(services.settings.url_of_status(), job)
         require_requested(plan, job)
         if "begun" not in job.payload:
             await services.building.begin(job, [_name(step) for step in plan.changes])
@@ -149,6 +150,16 @@ async def _build(
     # Sealed keys are open only here, and a CA without a list leaves its verifiers at a loss.
     await ensure_crls(services)
     progress(f"{job.subject}: done")
+
+
+def require_same_url(here: str, job: BuildJob) -> None:
+    """URLs in certificates derive from it, so that two settings would make two plans. Raises SporkError(PRECONDITION_FAILED)."""
+    there = job.payload.get("status_url")
+    if there not in (None, here):
+        raise SporkError(
+            Code.PRECONDITION_FAILED,
+            f"The operator derives URLs from {there} and the signer from {here}; set SPORK_STATUS_URL to the same for both.",
+        )
 
 
 def require_requested(plan: Plan, job: BuildJob) -> None:

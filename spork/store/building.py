@@ -129,15 +129,23 @@ class BuildRequests:
         actor: str,
         sealed: bool,
         subject: str,
+        status_url: str | None = None,
     ) -> None:
         """Leaves a job that carries out exactly the plan of this hash, in the place of any earlier one for the subject.
 
         `subject` names the declaration as CAs and issuers do that come from it (`Hierarchy/<name>`); `hierarchy_values` are
         plain values for `hierarchy.load.load_values`, with no path in them; `sealed` is whether the plan needs sealed keys
-        (`hierarchy.sealed.needs_sealed`). May be repeated: the same request changes nothing while it waits or runs, and opens it
+        (`hierarchy.sealed.needs_sealed`); `status_url` is the base of the URLs in the plan, so that a signer with another one can
+        say what is wrong. May be repeated: the same request changes nothing while it waits or runs, and opens it
         again once it was closed with an error. Raises SporkError(IN_PROGRESS) while another plan of the subject is carried out.
         """
-        payload = {"values": hierarchy_values, "plan_hash": plan_hash, "approve": approve, "actor": actor}
+        payload = {
+            "values": hierarchy_values,
+            "plan_hash": plan_hash,
+            "approve": approve,
+            "actor": actor,
+            "status_url": status_url,
+        }
         values = {"kind": KINDS[sealed], "subject": subject, "payload": Jsonb(payload)}
         async with self._database.transaction() as connection:
             if await (await connection.execute(_RUNNING, values)).fetchone() is not None:

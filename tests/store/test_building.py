@@ -120,6 +120,17 @@ async def test_a_plan_that_has_changed_is_not_carried_out_and_says_so(operator: 
     assert (await works(host))[0] is Outcome.NONE, "a closed job is not tried again"
 
 
+async def test_a_signer_with_another_status_url_says_what_to_set(operator: Services, host: Services) -> None:
+    values, plan = await planned(operator)
+    await operator.building.request(
+        values, plan.hash, approve=False, actor="a", sealed=True, subject=SUBJECT, status_url="http://other.test"
+    )
+    assert (await works(host))[0] is Outcome.FAILED
+    state = await operator.building.state(SUBJECT)
+    assert state is not None and state.last_error is not None
+    assert "set SPORK_STATUS_URL to the same for both" in state.last_error
+
+
 async def test_asking_again_opens_a_closed_job_and_a_new_plan_takes_its_place(
     operator: Services, host: Services
 ) -> None:
