@@ -69,9 +69,7 @@ class ContractWorld:
         await self.apply(item)
         return await self.until(
             lambda: (
-                (found := self.cluster.get(ref_of(item))) is not None
-                and _holds(found["spec"], item["spec"])
-                and found
+                (found := self.cluster.get(ref_of(item))) is not None and _holds(found["spec"], item["spec"]) and found
             ),
             f"{name} is known",
         )

@@ -8,12 +8,12 @@ from pydantic import Field
 
 from spork.controller.models.issuer import AllowedNamespaces
 from spork.controller.models.names import (
+    SLUG_PATTERN,
     AlgorithmName,
     AuthorityName,
     CommonName,
     Country,
     FileDuration,
-    SLUG_PATTERN,
     NameText,
     ObjectName,
     PlainURL,
