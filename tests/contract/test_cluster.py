@@ -14,7 +14,6 @@ from spork.controller.cluster import (
     Conflict,
     Object,
     Ref,
-    Refused,
     owner_reference,
     ref_of,
 )
@@ -459,16 +458,3 @@ async def test_what_belongs_to_an_object_goes_with_it(world: ContractWorld) -> N
     await world.remove(ref_of(owner))
     await world.until(lambda: world.cluster.get(ref_of(owned)) is None, "what it owned is gone")
     assert world.cluster.get(ref_of(kept)) == kept
-
-
-# What is not allowed
-
-
-async def test_nothing_is_made_in_a_namespace_that_is_not_there(world: ContractWorld) -> None:
-    if not world.real:
-        pytest.skip("namespaces need not be declared here")
-    item = as_read(world.secret(), namespace="missing")
-    with pytest.raises(Refused, match="Secret missing/one"):
-        await world.cluster.create(item)
-    with pytest.raises(Refused):
-        await world.cluster.apply(item)

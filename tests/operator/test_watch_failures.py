@@ -250,6 +250,13 @@ async def test_a_write_whose_answer_was_lost_is_seen_by_the_next_look(world: Wor
         await world.cluster.replace({**secret, "metadata": {**secret["metadata"], "resourceVersion": "1"}})
 
 
+async def test_nothing_is_made_in_a_namespace_that_is_not_there(world: World) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "one", "namespace": "missing"}}
+    for write in (world.cluster.create, world.cluster.apply):
+        with pytest.raises(Refused, match="Secret missing/one"):
+            await write(secret)
+
+
 async def test_own_writes_do_not_wait_for_the_watch(world: World) -> None:
     await world.declare("a")
     await world.knows("a")
