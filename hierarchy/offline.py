@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -240,7 +240,13 @@ def extension_faults(declared: DeclaredAuthority, certificate: x509.Certificate)
     # A root need not repeat that any policy is allowed, as nobody reads the policies of a trust anchor.
     unsaid = declared.parent_id is None and set(wanted.policies) == {ANY_POLICY} and not policies
     if policies != set(wanted.policies) and not unsaid:
-        yield "its certificate policies are not the declared ones"
+        yield f"its certificate policies are not the declared ones: it has {_oids(policies)}, declared is {_oids(wanted.policies)}"
+
+
+def _oids(policies: Iterable[str]) -> str:
+    """For whoever signs with a tool that has to be told; nothing in the request says it."""
+    named = {ANY_POLICY: f"{ANY_POLICY} (any policy)"}
+    return ", ".join(named.get(one, one) for one in sorted(policies)) or "none"
 
 
 def _extension(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | None:

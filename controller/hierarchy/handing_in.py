@@ -21,12 +21,13 @@ _MAX_LETTERS = 1 << 20
 _PASSING = frozenset({Code.UNAVAILABLE, Code.CONFLICT, Code.IN_PROGRESS})
 
 
-async def take_in(context: Context, snapshot: Snapshot) -> dict[str, str]:
+async def take_in(context: Context, snapshot: Snapshot) -> tuple[dict[str, str], bool]:
     """Hands whatever is awaited and is there to a signer, which checks it and stores it; the operator may write no CA.
 
-    Gives a sentence for each CA that goes on waiting.
+    Gives a sentence for each CA that goes on waiting, and whether a signer is at it, so that there is news in a moment.
     """
     messages: dict[str, str] = {}
+    is_checked = False
     for authority, waits_for_request in _awaited(snapshot):
         ref = authority.request_ref if waits_for_request else authority.certificate_ref
         if ref is None:
@@ -34,12 +35,13 @@ async def take_in(context: Context, snapshot: Snapshot) -> dict[str, str]:
             continue
         try:
             text = await _text(context, ref)
-            messages[authority.id] = await _hand_in(context, snapshot, authority, text, ref)
+            messages[authority.id], pending = await _hand_in(context, snapshot, authority, text, ref)
+            is_checked = is_checked or pending
         except SporkError as error:
             if error.code in _PASSING:
                 raise
             messages[authority.id] = f"What lies in {_place(ref)} cannot be used: {error.detail}"
-    return messages
+    return messages, is_checked
 
 
 def _awaited(snapshot: Snapshot) -> Iterator[tuple[Authority, bool]]:
@@ -70,8 +72,13 @@ def _authorities(spec: HierarchySpec) -> Iterator[Authority]:
     yield from spec.issuing_cas
 
 
-async def _hand_in(context: Context, snapshot: Snapshot, authority: Authority, text: str, ref: HandedIn) -> str:
-    """Leaves the text for a signer; what is known of it so far. Raises SporkError for one that is not of this CA."""
+async def _hand_in(
+    context: Context, snapshot: Snapshot, authority: Authority, text: str, ref: HandedIn
+) -> tuple[str, bool]:
+    """Leaves the text for a signer; what is known of it so far, and whether it is still open.
+
+    Raises SporkError for one that is not of this CA.
+    """
     assert snapshot.declared is not None and snapshot.resource is not None
     is_request = ref is authority.request_ref
     found = owner_of(snapshot.declared, text, is_request=is_request)
@@ -87,10 +94,10 @@ async def _hand_in(context: Context, snapshot: Snapshot, authority: Authority, t
     )
     state = await building.import_state(subject, text)
     if state is None or state.last_error is None:
-        return f"What lies in {_place(ref)} is with the signer, which checks it and takes it in."
+        return f"What lies in {_place(ref)} is with the signer, which checks it and takes it in.", True
     if state.pending:
-        return f"What lies in {_place(ref)} is tried again: {state.last_error}"
-    return f"What lies in {_place(ref)} cannot be used: {state.last_error}"
+        return f"What lies in {_place(ref)} is tried again: {state.last_error}", True
+    return f"What lies in {_place(ref)} cannot be used: {state.last_error}", False
 
 
 async def _text(context: Context, ref: HandedIn) -> str:

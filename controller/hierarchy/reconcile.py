@@ -110,7 +110,8 @@ class HierarchyReconciler:
         snapshot = await memory.counts.read(self.context, item)
         if snapshot.declared is None or snapshot.taken or snapshot.plan.forbidden:
             return snapshot
-        return replace(snapshot, messages=await take_in(self.context, snapshot))
+        messages, is_checked = await take_in(self.context, snapshot)
+        return replace(snapshot, messages=messages, is_checked=is_checked)
 
     async def _write(
         self, item: Object, snapshot: Snapshot, rows: list[dict[str, Any]], conditions: list[Condition]
@@ -134,6 +135,8 @@ class HierarchyReconciler:
         if not ruling.build:
             if snapshot.job is not None and not snapshot.job.running:
                 await building.withdraw(snapshot.subject)
+            if snapshot.is_checked:
+                return _ASKED_S
             return _WAITING_S if snapshot.plan.changes or snapshot.messages else _IDLE_S
         wait = memory.back_off.wait(snapshot)
         if wait is not None:

@@ -42,6 +42,8 @@ class Snapshot:
     """CAs of it whose certificate, or one above it, is revoked."""
     messages: Mapping[str, str] = field(default_factory=dict)
     """What came of that which was handed in, by CA."""
+    is_checked: bool = False
+    """Whether a signer still has something that was handed in."""
 
     @property
     def subject(self) -> str:

@@ -397,6 +397,18 @@ async def test_an_offline_root_is_handed_in_by_config_map(world: World) -> None:
     assert "request" not in _row(world, "web")
 
 
+async def test_what_the_signer_says_of_a_text_is_seen_in_seconds(world: World) -> None:
+    tree = _changed("root/keyMode", "offline")
+    tree["root"]["certificateRef"] = {"namespace": "pki", "name": "signed", "key": "root.pem"}
+    _config_map(world, {"root.pem": OfflineCA("Root").certificate_pem})
+    world.add("Hierarchy", "main", tree)
+    wait = await world.hierarchies.reconcile(_main())
+    assert "is with the signer" in _row(world, "root")["message"]
+    assert wait is not None and wait <= 2
+    await world.built()
+    assert _row(world, "root")["phase"] == "Ready"
+
+
 @pytest.mark.parametrize(
     ("kind", "data", "sentence"),
     [
