@@ -52,16 +52,18 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """`spork up` with SPORK_WORKERS=2: two processes that share all ports."""
     ca = RunningCA(tmp_path_factory.mktemp("workers") / "home", extra={"SPORK_WORKERS": "2"})
     account = Account()
-    with http01(ca.ports["http01"], account):
-        ca.start()
-        assert ca.process is not None
-        pid = ca.process.pid
-        eventually(lambda: _servers(pid) >= 2, "the start of the second process")
-        yield Cluster([ca], account, Books(ca))
-        members = tree(pid)
-        assert ca.stop() == 0
-        eventually(lambda: not any(process.alive for process in members), "the end of every process", 5)
-    ca.discard()
+    try:
+        with http01(ca.ports["http01"], account):
+            ca.start()
+            assert ca.process is not None
+            pid = ca.process.pid
+            eventually(lambda: _servers(pid) >= 2, "the start of the second process")
+            yield Cluster([ca], account, Books(ca))
+            members = tree(pid)
+            assert ca.stop() == 0
+            eventually(lambda: not any(process.alive for process in members), "the end of every process")
+    finally:
+        ca.discard()
 
 
 def _servers(pid: int) -> int:
@@ -81,8 +83,12 @@ def independent(tmp_path_factory: pytest.TempPathFactory, postgres_server: Postg
     url = postgres_server.create("spork_replicas")
     folder = tmp_path_factory.mktemp("independent")
     maker = RunningCA(folder / "home", extra={"SPORK_DATABASE_URL": url})
-    maker.start()
-    assert maker.stop() == 0
+    try:
+        maker.start()
+        assert maker.stop() == 0
+    except BaseException:
+        maker.discard()
+        raise
     replicas = [maker, RunningCA(folder / "home", extra=dict(maker.extra))]
     external = f"https://localhost:{maker.ports['enrol']}"
     for number, replica in enumerate(replicas):
@@ -91,12 +97,16 @@ def independent(tmp_path_factory: pytest.TempPathFactory, postgres_server: Postg
         replica.log_name = f"replica-{number}"
         replica.extra |= {"SPORK_ENROL_URL": external, "SPORK_STATUS_URL": maker.status_url}
     account = Account()
-    with http01(maker.ports["http01"], account):
+    try:
+        with http01(maker.ports["http01"], account):
+            for replica in replicas:
+                replica.start()
+            yield Cluster(replicas, account, Books(maker, url))
+            assert [replica.stop() for replica in replicas] == [0, 0]
+    finally:
         for replica in replicas:
-            replica.start()
-        yield Cluster(replicas, account, Books(maker, url))
-        assert [replica.stop() for replica in replicas] == [0, 0]
-    postgres_server.drop("spork_replicas")
+            replica.discard()
+        postgres_server.drop("spork_replicas")
 
 
 @pytest.fixture(params=["workers", "independent"])
