@@ -42,15 +42,15 @@ def held(item: Object, states: Mapping[AuthorityId, AuthorityState]) -> Conditio
     name = item["metadata"]["name"]
     number = f"{total} certificate is" if total == 1 else f"{total} certificates are"
     each = some([f"{ca}: {count}" for ca, count in live.items()])
-    wrong = f" {CONFIRM_DELETE} says {given!r}, which is not that number." if given is not None else ""
+    wrong = f"{CONFIRM_DELETE} says {given!r}, which is not that number. " if given is not None else ""
     return Condition(
         "Ready",
         False,
         LIVE_CERTIFICATES,
         f"It is being deleted, and {number} alive that its CAs signed ({each}; those of CAs below count too). After it, none "
         "of its CAs signs again and no id is used twice; their revocation lists and OCSP answers go on. "
-        "Revoke them, let them expire, or: "
-        f"kubectl annotate --overwrite hierarchy {name} {CONFIRM_DELETE}={total}{wrong}",
+        f"{wrong}Revoke them, let them expire, or: "
+        f"kubectl annotate --overwrite hierarchy {name} {CONFIRM_DELETE}={total}",
     )
 
 

@@ -308,6 +308,8 @@ async def test_a_hierarchy_is_held_while_certificates_are_alive(built: World, da
     await built.annotate("Hierarchy", "main", confirm_delete="2")
     await built.settle()
     assert "says '2', which is not that number" in built.message("Hierarchy", "main")
+    # The command is copied: nothing may stand behind it.
+    assert built.message("Hierarchy", "main").split()[-1].startswith("spork-ca.org/confirm-delete=")
     await built.annotate("Hierarchy", "main", confirm_delete="3")
     await built.settle()
     assert built.ready("Hierarchy", "main") == ("False", "WaitingForSigner")
