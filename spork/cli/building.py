@@ -89,7 +89,7 @@ async def work(services: Services, *kinds: str, progress: Progress) -> Outcome:
 
 async def _failed(services: Services, job: BuildJob, error: SporkError, progress: Progress) -> None:
     progress(f"{job.subject}: {error.detail}")
-    log.warning("a plan was not carried out", subject=job.subject, code=error.code.value, detail=error.detail)
+    log.warning("not carried out", kind=job.kind, subject=job.subject, code=error.code.value, detail=error.detail)
     if _passes(error, job) and job.attempts < _MOST_TRIES:
         await services.building.again(job, error.detail)
     else:
