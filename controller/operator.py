@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
+from prometheus_client import REGISTRY
 
 from spork.controller.ceremony import reconcile as ceremony
 from spork.controller.certificate import reconcile as certificate
@@ -15,6 +16,7 @@ from spork.controller.cluster import Change, ref_of
 from spork.controller.hierarchy import reconcile as hierarchy
 from spork.controller.ingress import reconcile as ingress
 from spork.controller.issuer import reconcile as issuer
+from spork.controller.metrics import CertificateMetrics
 from spork.controller.queue import WORKERS, Queue
 from spork.controller.reconciler import Context, Follower, Reconciler
 from spork.controller.signing_requests import reconcile as signing_requests
@@ -95,6 +97,8 @@ class Operator:
         self._queue, self.leading = queue, True
         kinds = {reconciler.kind for reconciler in self._reconcilers}
         queue.add(ref_of(item) for kind in sorted(kinds) for item in self._cluster.all(kind))
+        metrics = CertificateMetrics(self._cluster)
+        REGISTRY.register(metrics)
         log.info("reconciling", objects={kind: len(self._cluster.all(kind)) for kind in sorted(kinds)})
         try:
             async with asyncio.TaskGroup() as group:
@@ -103,6 +107,7 @@ class Operator:
                         group.create_task(one.follow(lambda ref: queue.add([ref]), stop), name=f"follow {one.kind}")
                 await queue.run(stop)
         finally:
+            REGISTRY.unregister(metrics)
             self._queue, self.leading = None, False
 
     def _changed(self, change: Change) -> None:

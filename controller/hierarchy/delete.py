@@ -7,7 +7,7 @@ from typing import Any
 
 from spork.controller.annotations import CONFIRM_DELETE
 from spork.controller.cluster import Object, annotation
-from spork.controller.conditions import Condition, condition_of
+from spork.controller.conditions import Condition
 from spork.controller.hierarchy.decide import some
 from spork.controller.hierarchy.declarers import declarer_name, declares
 from spork.controller.reasons import LIVE_CERTIFICATES, WAITING_FOR_SIGNER
@@ -55,17 +55,17 @@ def held(item: Object, states: Mapping[AuthorityId, AuthorityState]) -> Conditio
 
 
 def is_confirmed(item: Object, live: int) -> bool:
-    """Whether the annotation says how many there are, or how many the status has named since the deletion was asked for.
+    """Whether the annotation says how many there are, or how many the status shows.
 
-    Numbers move while a person types.
+    Numbers move while a person types, and the admission policy, which has let the deletion pass, knows the status alone.
     """
-    given, found = annotation(item, CONFIRM_DELETE), condition_of(item, "Ready")
+    given, status = annotation(item, CONFIRM_DELETE), item.get("status") or {}
     if given is None or given == str(live):
         return given is not None
-    if found is None or found["reason"] != LIVE_CERTIFICATES.name:
-        return False
-    rows = item["status"].get("authorities") or [item["status"]]
-    return given == str(sum(row.get("liveCertificates", 0) for row in rows))
+    rows = status.get("authorities") or [status]
+    shown = sum(row.get("liveCertificates", 0) for row in rows)
+    # Where none was shown, nobody has seen that there are any.
+    return shown > 0 and given == str(shown)
 
 
 def counted(item: Object, states: Mapping[AuthorityId, AuthorityState]) -> dict[str, Any]:

@@ -169,8 +169,12 @@ class HierarchyReconciler:
         if held is None:
             held, wait = await delete.take_out_of_service(self.context, item, states), _ASKED_S
         if held is not None:
-            fields = delete.counted(item, states)
-            await write_status(self.context.cluster, item, [held], fields, self.context.clock)
+            before = condition_of(item, "Ready")
+            item = await write_status(
+                self.context.cluster, item, [held], delete.counted(item, states), self.context.clock
+            )
+            if before is None or before["reason"] != held.reason.name:
+                await self.context.cluster.report(item, held.reason.name, held.message, warning=True)
             return wait
         await self.context.cluster.set_finalizer(item, LIVE_CERTIFICATES, present=False)
         return None

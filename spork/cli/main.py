@@ -27,7 +27,7 @@ COMMANDS = {
     "revoke": LazyCommand("spork.cli.revoke:revoke", "Revoke a certificate."),
     "crl": LazyCommand("spork.cli.crl:crl", "Show and publish revocation lists."),
     "ocsp": LazyCommand("spork.cli.ocsp:ocsp", "Ask an OCSP responder about a certificate."),
-    "trust": LazyCommand("spork.cli.trust:trust", "Install, export and check the trusted roots."),
+    "trust": LazyCommand("spork.cli.trust:trust", "Fetch a CA's root, pin it, and show what is trusted."),
     "key": LazyCommand("spork.cli.key:key", "Look after stored keys and their passphrases."),
     "admin": LazyCommand("spork.cli.admin:admin", "Issue, list and revoke administrators."),
     "audit": LazyCommand("spork.cli.audit:audit", "List and verify the audit log."),

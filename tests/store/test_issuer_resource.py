@@ -386,7 +386,7 @@ async def test_a_number_that_was_shown_may_be_confirmed_though_it_has_moved_on(w
     assert world.is_gone("Issuer", "web", "shop")
 
 
-async def test_a_number_from_before_the_deletion_confirms_nothing(world: World) -> None:
+async def test_nobody_confirms_what_the_status_never_showed(world: World) -> None:
     world.add("Issuer", "web", ISSUER, "shop")
     await world.settle()
     assert world.status("Issuer", "web", "shop")["liveCertificates"] == 0
