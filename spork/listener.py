@@ -34,7 +34,7 @@ log = structlog.get_logger("spork.listener")
 
 PROFILE = "listener"
 ALGORITHM = "ecdsa-p256"
-_CHECK_S = 600.0
+_CHECK_S = 60.0
 _HOST = Requester(Door.BOOTSTRAP, "host")
 
 
@@ -45,6 +45,8 @@ class ListenerCertificate:
         self._services = services
         self._contexts = contexts
         self._loaded: bytes | None = None
+        self._refused: frozenset[str] = frozenset()
+        """CAs of the tree that could not sign it the last time, while the management CA could."""
 
     async def ensure(self) -> None:
         """Loads a valid certificate into the contexts, issuing a new one if none is there or it is two thirds through its life.
@@ -53,7 +55,7 @@ class ListenerCertificate:
         """
         names = listener_names(self._services)
         held = await self._current(names)
-        if held is None or _is_due(held, self._services.clock.now()):
+        if held is None or _is_due(held, self._services.clock.now()) or await self._is_stopgap(held):
             held = await self._renewed(names, held)
         if held.der == self._loaded:
             return
@@ -77,7 +79,15 @@ class ListenerCertificate:
     async def _current(self, names: tuple[SubjectName, ...]) -> HeldCertificate | None:
         wanted, able = {str(name) for name in names}, {a.id for a in await self._signing_authorities()}
         held = await held_certificates(self._services.database, PROFILE, self._services.clock.now())
-        return next((c for c in held if wanted == set(c.names) and c.authority_id in able), None)
+        fitting = [c for c in held if wanted == set(c.names) and c.authority_id in able]
+        # A stopgap may last longer than what the tree has signed since.
+        return min(fitting, key=lambda c: c.authority_id == MANAGEMENT_AUTHORITY, default=None)
+
+    async def _is_stopgap(self, held: HeldCertificate) -> bool:
+        """Whether the management CA signed it before there was a tree, so that clients who trust the tree's root refuse it."""
+        if held.authority_id != MANAGEMENT_AUTHORITY:
+            return False
+        return bool({a.id for a in await self._signing_authorities()} - {MANAGEMENT_AUTHORITY} - self._refused)
 
     async def _renewed(self, names: tuple[SubjectName, ...], old: HeldCertificate | None) -> HeldCertificate:
         failure: SporkError | None = None
@@ -87,6 +97,7 @@ class ListenerCertificate:
             except SporkError as error:
                 # The tree may not be allowed to certify this host's names; the management CA has no such limits.
                 failure = error
+                self._refused |= {authority.id}
                 continue
             held = await self._current(names)
             if held is not None:

@@ -12,6 +12,7 @@ from spork.bootstrap import ensure_management_ca
 from spork.clock import FixedClock
 from spork.hierarchy.build import Workshop, build
 from spork.hierarchy.load import load_text
+from spork.ids import MANAGEMENT_AUTHORITY
 from spork.keys.passphrase import Passphrases
 from spork.listener import PROFILE, ListenerCertificate
 from spork.services import wire
@@ -36,6 +37,40 @@ ca = "issuing-ca"
 profiles = ["{profile}"]
 names.permit.dns = ["**.test"]
 """
+
+
+async def test_a_certificate_from_before_the_tree_is_replaced_once_it_is_there(
+    database: Database, tmp_path: Path
+) -> None:
+    clock = FixedClock(datetime.now(UTC).replace(microsecond=0))
+    passphrases = {kind: Passphrases(b"a passphrase for tests") for kind in ("online", "sealed")}
+    services = await wire(load_settings(environment={}, home=tmp_path), database, passphrases, create=True, clock=clock)
+    await ensure_management_ca(services)
+    listener = ListenerCertificate(services, [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)])
+    await listener.ensure()
+    before = await held_certificates(database, PROFILE, clock.now())
+    tree = load_text(_TREE.format(root="ecdsa-p256", issuing="ecdsa-p256", profile="tls-server"))
+    await build(tree, services.workshop)
+    for _ in range(3):
+        await listener.ensure()
+    after = await held_certificates(database, PROFILE, clock.now())
+    assert [str(one.authority_id) for one in before] == [MANAGEMENT_AUTHORITY]
+    assert sorted(str(one.authority_id) for one in after) == ["issuing-ca", MANAGEMENT_AUTHORITY]
+
+
+async def test_a_tree_that_may_not_certify_the_listeners_is_asked_once(database: Database, tmp_path: Path) -> None:
+    clock = FixedClock(datetime.now(UTC).replace(microsecond=0))
+    passphrases = {kind: Passphrases(b"a passphrase for tests") for kind in ("online", "sealed")}
+    services = await wire(load_settings(environment={}, home=tmp_path), database, passphrases, create=True, clock=clock)
+    await ensure_management_ca(services)
+    text = _TREE.format(root="ecdsa-p256", issuing="ecdsa-p256", profile="tls-server")
+    limited = text.replace("[[issuing_cas]]", '[[issuing_cas]]\nname_constraints.permitted.dns = ["elsewhere.test"]')
+    await build(load_text(limited), services.workshop)
+    listener = ListenerCertificate(services, [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)])
+    for _ in range(3):
+        await listener.ensure()
+    row = await (await database.execute("SELECT count(*) FROM private_key WHERE purpose = 'listener'")).fetchone()
+    assert row == (2,)
 
 
 async def _signer(database: Database, home: Path, root: str, issuing: str, profile: str) -> str:
