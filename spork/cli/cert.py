@@ -214,16 +214,18 @@ def export(connection: ContextOptions, certificate: str, form: str, out: Path | 
 @click.option("--passphrase", is_flag=True, help="Encrypt the private key; the passphrase is asked for.")
 @click.option("--passphrase-file", type=EXISTING, help="Encrypt the private key with the first line of this file.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
+@click.option("--kubeconfig", type=EXISTING, help="NAMESPACE/NAME is a Certificate of this cluster.")
 @output_option
 @context_options
-def renew(connection: ContextOptions, certificate: str, **options: Any) -> None:
+def renew(connection: ContextOptions, certificate: str, kubeconfig: Path | None, **options: Any) -> None:
     """Issue a successor with the same issuer, profile, subject and names. The old certificate stays valid.
 
-    NAMESPACE/NAME is a Certificate of the folder that `spork up` runs on this machine: it is renewed now, into its Secret.
+    NAMESPACE/NAME is a Certificate of the folder that `spork up` runs on this machine, or with --kubeconfig of a cluster: it is
+    renewed now, into its Secret.
     """
     from spork.cli.issuing import RenewOptions, renew_certificate
     from spork.cli.resources import renew as renew_resource
 
-    if not any(options[name] for name in _OF_FILES) and renew_resource(certificate):
+    if not any(options[name] for name in _OF_FILES) and renew_resource(certificate, kubeconfig):
         return
     renew_certificate(connection, certificate, RenewOptions(**options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
@@ -131,26 +132,43 @@ def ask(home: Path, request: Request) -> None:
         time.sleep(0.05)
 
 
-def renew(text: str) -> bool:
+def renew(text: str, kubeconfig: Path | None = None) -> bool:
     """Renews the Certificate NAMESPACE/NAME, if that is what the text means: it may also be a file, or CA/SERIAL.
 
-    Raises SporkError(NOT_FOUND) where it can mean nothing else and there is none.
+    With a kubeconfig it is looked for in that cluster, else in the folder of SPORK_HOME. Raises SporkError(NOT_FOUND) where it
+    can mean nothing else and there is none.
     """
     found = re.fullmatch(r"([a-z0-9-]{1,63})/([a-z0-9][a-z0-9.-]*)", text)
     if found is None or Path(text).exists():
         return False
     ref, home = Ref("Certificate", found[1], found[2]), Path(os.environ.get("SPORK_HOME", ".spork")).expanduser()
+    if kubeconfig is not None:
+        asyncio.run(_renew_in_cluster(ref, kubeconfig))
+        click.echo(
+            f"{ref} is being renewed; `kubectl get certificates.{GROUP} -n {ref.namespace} {ref.name}` shows it."
+        )
+        return True
     if not status_file(home, ref).is_file():
         if re.fullmatch("[0-9a-f]+", ref.name):
             return False
         raise SporkError(
             Code.NOT_FOUND,
-            f"There is no file {text}, and no {ref} in {home}. In a cluster: `kubectl annotate --overwrite "
+            f"There is no file {text}, and no {ref} in {home}. In a cluster, with --kubeconfig, or: `kubectl annotate --overwrite "
             f"certificates.{GROUP} -n {ref.namespace} {ref.name} {RENEW}={_now()}`.",
         )
     annotate(home, ref, {RENEW: _now()})
     click.echo(f"{ref} is being renewed; `spork get certificate {ref.name} -n {ref.namespace}` shows it.")
     return True
+
+
+async def _renew_in_cluster(ref: Ref, kubeconfig: Path) -> None:
+    from spork.controller.kubernetes.cluster import open_cluster
+
+    async with open_cluster(kubeconfig) as cluster:
+        item = await cluster.read(ref)
+        if item is None:
+            raise SporkError(Code.NOT_FOUND, f"There is no {ref} in the cluster of {kubeconfig}.")
+        await cluster.annotate(item, {RENEW: _now()})
 
 
 def approve(home: Path, name: str, digest: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -95,13 +97,27 @@ async def test_it_is_put_right_renewed_on_demand_and_replaced_when_it_is_revoked
     await operator.world.services.revoker.revoke(
         found.id, Reason.keyCompromise, actor="test", subject="certificate", authority="web"
     )
-    third = await ready(operator, namespace, revision=3)
+    await ready(operator, namespace, revision=3)
+    assert await _renewed(operator, f"{namespace}/other") != 0
+    assert await _renewed(operator, f"{namespace}/one") == 0
+    last_one = await ready(operator, namespace, revision=4)
 
     await operator.user.delete(ref)
     await until(lambda: operator.cluster.get(ref) is None, "the Certificate is gone")
-    last = await records.by_serial(AuthorityId("web"), serial_from_text(third["status"]["serial"]))
+    last = await records.by_serial(AuthorityId("web"), serial_from_text(last_one["status"]["serial"]))
     assert last is not None
     assert last.reason == Reason.cessationOfOperation
+
+
+async def _renewed(operator: RunningOperator, which: str) -> int:
+    """The exit code of `spork cert renew`."""
+    words = ["cert", "renew", which, "--kubeconfig", str(operator.kube.kubeconfig)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "spork", *words, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await process.communicate()
+    assert b"Traceback" not in said, said.decode()
+    return process.returncode or 0
 
 
 async def test_a_namespace_with_certificates_under_every_policy_does_not_hang(operator: RunningOperator) -> None:
