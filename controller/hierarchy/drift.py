@@ -157,7 +157,8 @@ async def crls(context: Context, snapshot: Snapshot) -> Condition:
     ours = {ca for ca, state in snapshot.tree.authorities.items() if state.declared_by == snapshot.subject}
     faults = list(_crl_faults([one for one in scopes if one.scope.authority_id in ours], snapshot.now))
     if faults:
-        return Condition("CRLs", False, CRLS_STALE, "; ".join(faults) + ".")
+        message = "; ".join(faults)
+        return Condition("CRLs", False, CRLS_STALE, f"{message[:1].upper()}{message[1:]}.")
     return Condition("CRLs", True, CRLS_FRESH)
 
 
