@@ -514,7 +514,7 @@ async def test_missing_lists_are_named_with_what_to_do(built: World, database: D
     built.restart()
     await built.settle()
     message = built.message("Hierarchy", "main", condition="CRLs")
-    assert "the list of root/1 is missing; `spork pki work --sealed --once`" in message
+    assert "The list of root/1 is missing; `spork pki work --sealed --once`" in message
     assert "the list of web/1 is missing; `spork serve` makes it" in message
     assert built.ready("Hierarchy", "main") == ("True", "Ready")
 
