@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 import uuid
@@ -119,10 +120,10 @@ class Queue:
     async def _pause(self) -> None:
         due = self._keyed.next_due()
         full = len(self._running) >= self._workers
-        try:
-            await asyncio.wait_for(self._wake.wait(), None if due is None or full else max(0.0, due - self._now()))
-        except TimeoutError:
-            return
+        # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with what it waits for.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if due is None or full else max(0.0, due - self._now())):
+                await self._wake.wait()
 
     async def _end(self) -> None:
         if self._running:

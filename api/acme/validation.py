@@ -40,6 +40,9 @@ AUTHORIZATION_LIFETIME = timedelta(hours=24)
 """How long a proof is good, for this order and for later ones of the same account."""
 
 _PURGE_EVERY_S = 60.0
+_WRITE_TRIES = 20
+_WRITE_PAUSE_S = 0.5
+"""Ten seconds in all: longer than the bundled server takes to come back, and well below the lease."""
 _log = structlog.get_logger(__name__)
 
 
@@ -104,11 +107,7 @@ class Validator:
     async def work(self, job: ClaimedJob) -> None:
         """One attempt, and its outcome. Never raises: a job that could not be written back comes again when its lease ends."""
         try:
-            error = await self._attempt(job)
-            if error is not None and error.retry_after_s is not None and job.attempts < MAX_ATTEMPTS:
-                await self._jobs.failed(job, error.code.value)
-            else:
-                await self._finish(job, error)
+            await self._write_back(job, await self._attempt(job))
         except Exception:
             _log.exception("acme.validation.lost", challenge=job.subject, attempt=job.attempts)
         finally:
@@ -116,6 +115,20 @@ class Validator:
                 # A place becomes free; there may be more jobs than there were places.
                 wake_of(self._services.database).set()
             self._busy -= 1
+
+    async def _write_back(self, job: ClaimedJob, error: SporkError | None) -> None:
+        """The outcome outlives a database that is away for a moment; otherwise the order would wait for the end of the lease."""
+        for left in reversed(range(_WRITE_TRIES)):
+            try:
+                if error is not None and error.retry_after_s is not None and job.attempts < MAX_ATTEMPTS:
+                    await self._jobs.failed(job, error.code.value)
+                else:
+                    await self._finish(job, error)
+                return
+            except DatabaseUnavailable:
+                if not left:
+                    raise
+                await asyncio.sleep(_WRITE_PAUSE_S)
 
     async def _attempt(self, job: ClaimedJob) -> SporkError | None:
         payload = job.payload

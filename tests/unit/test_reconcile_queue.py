@@ -364,3 +364,23 @@ async def test_what_does_not_end_within_the_grace_is_cancelled() -> None:
     stop.set()
     await task
     assert cancelled == [ref("a")]
+
+
+async def test_a_cancellation_is_not_lost_where_work_comes_at_the_same_moment() -> None:
+    class Later(Recorder):
+        async def reconcile(self, ref: Ref) -> float | None:
+            return 3600.0
+
+    queue, stop = Queue([Later()]), asyncio.Event()
+    queue.add([ref("a")])
+    task = asyncio.create_task(queue.run(stop))
+    await settled()
+    # It waits for its time now, and for more work.
+    queue.add([ref("b")])
+    # What it waits for is there, and it has not seen that yet.
+    await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=10)
+    stop.set()
+    assert done == {task}
+    assert task.cancelled()
